@@ -1,0 +1,1 @@
+"""What a track means: mood, genre and context, asked once per question."""

@@ -1,0 +1,50 @@
+"""Event time: tumbling windows, the watermark, and what is late. The same for every stage that reads a partition.
+
+Stream time of a partition (its clock) is the largest timestamp seen in it so far. The watermark is the clock minus the
+grace. A row is late when its window had ended, grace included, before the row arrived. All of this is a function of the
+partition's log alone, so every reader and every replay judges alike, whatever its chunk borders are.
+
+A partition without events would hold time back, so time can also be moved on by a watermark record in the log itself:
+a record without value whose Kafka timestamp is the new stream time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+WATERMARK_KEY = b"watermark"
+"""Key of a record without value: 'stream time of this partition is at least the timestamp of this record'."""
+
+Millis = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Tumbling windows of `window_ms` that take events until `grace_ms` after their end."""
+
+    window_ms: int
+    grace_ms: int
+
+    def start(self, timestamps: Millis) -> Millis:
+        """Start of the window of each timestamp, in milliseconds since 1970."""
+        return timestamps // self.window_ms * self.window_ms
+
+    def closed_before(self, clock: int) -> int:
+        """Windows that start before the returned time are closed at stream time `clock`: nothing can enter them."""
+        return (clock - self.grace_ms) // self.window_ms * self.window_ms
+
+    def judge(self, timestamps: Millis, clock: int) -> tuple[npt.NDArray[np.bool_], Millis, int]:
+        """Judges rows in the order of the log, starting at stream time `clock`.
+
+        Returns (late, clock at the arrival of each row, clock after the last). A row is late when its window was
+        closed by the rows before it.
+        """
+        if not len(timestamps):
+            return np.zeros(0, np.bool_), timestamps, clock
+        after = np.maximum(np.maximum.accumulate(timestamps), clock)
+        before = np.concatenate((np.array([clock], np.int64), after[:-1]))
+        closed = (before - self.grace_ms) // self.window_ms * self.window_ms
+        return timestamps < closed, before, int(after[-1])

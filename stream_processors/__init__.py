@@ -1,0 +1,1 @@
+"""Faust: columnar batches become windows, plays and alerts."""

@@ -1,0 +1,1 @@
+"""BigQuery-dialect SQL and the one runner that also speaks to DuckDB."""

@@ -1,0 +1,1 @@
+"""The page and its JSON API: a chart is one .sql file beside one Vega-Lite spec."""
