@@ -1,7 +1,7 @@
 """Starts a program that does not outlive its parent: `python -m crossfade.child PARENT_PID PROGRAM ARGUMENT...`.
 
-On Linux the kernel ends the program with SIGKILL when the parent goes, whatever ends the parent. Elsewhere nothing does,
-and the next start ends what is left (crossfade.lock).
+On Linux the kernel ends the program with SIGKILL when the parent goes, whatever ends the parent. Elsewhere nothing
+does, and the next start ends what is left.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Fetches the Java archives of the embedded Kafka from Maven Central, each checked against the hash in kafka_jars.lock."""
+"""Fetches the Java archives of the embedded Kafka from Maven Central; each must have the hash in kafka_jars.lock."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import os
 import shutil
 import sys
 import tempfile
@@ -129,5 +128,5 @@ if __name__ == "__main__":
     text = lock()
     draft = LOCK.with_suffix(".draft")
     draft.write_text(text)
-    os.replace(draft, LOCK)
+    draft.replace(LOCK)
     sys.stdout.write(text)

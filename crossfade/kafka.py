@@ -1,4 +1,4 @@
-"""Embedded Apache Kafka: one KRaft node on loopback, for people who have no Kafka. `python -m crossfade.kafka` runs one.
+"""Embedded Apache Kafka, one KRaft node on loopback, for people who have none. `python -m crossfade.kafka` runs it.
 
 Delivery guarantee: what the node has acknowledged survives a kill -9 of any process, for it is in the page cache of the
 operating system. One copy on one disk: a power cut may lose the last seconds. For more, use a cluster.
@@ -104,7 +104,7 @@ class Broker:
     port: int
     controller_port: int
     java: Path
-    jars: Path
+    archives: Path
 
     @classmethod
     def prepare(cls, settings: Settings, progress: jars.Progress, preferred_port: int = PREFERRED_PORT) -> Broker:
@@ -207,7 +207,7 @@ class Broker:
         (self.home / "formatted").touch()
 
     def _java(self, main: str, *arguments: str) -> list[str]:
-        return [str(self.java), *_JAVA_OPTIONS, "-cp", str(self.jars / "*"), main, *arguments]
+        return [str(self.java), *_JAVA_OPTIONS, "-cp", str(self.archives / "*"), main, *arguments]
 
     def command(self) -> list[str]:
         """The command that runs the node in the foreground, in the working directory `home`."""
@@ -216,7 +216,7 @@ class Broker:
 
 def answers(bootstrap_servers: str) -> bool:
     """Whether a listener takes connections at the first of these addresses."""
-    host, _, port = bootstrap_servers.split(",")[0].rpartition(":")
+    host, _, port = bootstrap_servers.split(",", maxsplit=1)[0].rpartition(":")
     try:
         with socket.create_connection((host, int(port)), timeout=1):
             return True
