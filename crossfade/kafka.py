@@ -179,8 +179,7 @@ class Broker:
             "group.initial.rebalance.delay.ms": "0",
             "group.min.session.timeout.ms": "1000",
             "broker.heartbeat.interval.ms": "500",
-            "broker.session.timeout.ms": "3000",  # how long a killed node is waited for when it comes back
-            "controlled.shutdown.enable": "false",
+            "broker.session.timeout.ms": "2000",  # how long a killed node is waited for when it comes back
         }
 
     def format(self) -> None:

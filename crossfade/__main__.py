@@ -1,0 +1,6 @@
+"""The command line `crossfade`."""
+
+
+def main() -> None:
+    """Runs a command."""
+    print("crossfade")

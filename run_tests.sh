@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# One command: installs, checks style, types and walls, and runs the tests. Arguments go to pytest.
+set -uo pipefail
+root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
+. "$root/crossfade/install.sh"
+cd "$root" || exit 1
+export PATH="$root/.venv/bin:$PATH"
+failed=()
+check() { printf '== %s\n' "$*"; "$@" || failed+=("$1 ${2:-}"); }
+check ruff format --check --quiet
+check ruff check --quiet
+check mypy --no-error-summary
+check lint-imports --no-cache
+check python -m pytest "$@"
+[ ${#failed[@]} -eq 0 ] || { printf 'failed: %s\n' "${failed[@]}" >&2; exit 1; }
