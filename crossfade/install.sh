@@ -23,7 +23,7 @@ as_pip_is_configured() {
   local config key value
   config=$("$root/.venv/bin/python" -m pip config list 2>/dev/null) || true
   for key in index-url extra-index-url find-links trusted-host cert timeout no-index; do
-    value=$(sed -n "s/^\(:env:\|global\|install\|user\|site\)\.\(default-\)\{0,1\}$key='\(.*\)'\$/\3/p" <<<"$config" | head -n 1)
+    value=$(sed -nE "s/^(:env:|global|install|user|site)\.(default-)?$key='(.*)'\$/\3/p" <<<"$config" | head -n 1)
     [ -n "$value" ] || continue
     case $key in
       index-url) export UV_DEFAULT_INDEX=${UV_DEFAULT_INDEX:-$value} ;;
