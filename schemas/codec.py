@@ -61,6 +61,14 @@ class Prefix:
         """A zero byte and the registry's id, big-endian."""
         return cls(struct.pack(">bI", 0, schema_id), _CONFLUENT_FIELDS)
 
+    def matches(self, frame: pl.DataFrame) -> bool:
+        """Whether every row of a frame that was read with `fields` starts with these bytes."""
+        wanted = read_block(self.fields, 1, self.data)
+        assert wanted is not None
+        bits = np.uint64 if wanted["_schema"].dtype == pl.Float64 else np.uint32
+        same = frame["_schema"].to_numpy().view(bits) == wanted["_schema"].to_numpy().view(bits)
+        return bool(same.all()) and bool((frame["_magic"] == wanted["_magic"][0]).all())
+
 
 class Codec:
     """Reads and writes records of one schema.
@@ -208,21 +216,25 @@ def _column_size(column: pl.Series, avro_type: Any) -> npt.NDArray[np.int64]:
         case "record":
             return encoded_size(column.struct.unnest(), avro_type["fields"])
         case "string":
-            length = column.str.len_bytes().fill_null(0).cast(pl.Int64).to_numpy()
+            length = _integers(column.str.len_bytes())
             return _varint_size(length) + length
         case "bytes":
-            length = column.bin.size().fill_null(0).cast(pl.Int64).to_numpy()
+            length = _integers(column.bin.size())
             return _varint_size(length) + length
         case "int" | "long":
-            return _varint_size(column.cast(pl.Int64).fill_null(0).to_numpy())
+            return _varint_size(_integers(column))
         case "enum" | "boolean":
             return np.ones(len(column), np.int64)
-        case "double":
-            return np.full(len(column), 8, np.int64)
+        case "double" | "float":
+            return np.full(len(column), 8 if kind == "double" else 4, np.int64)
         case _:
             raise TypeError(f"no size is known for Avro type {kind}")
 
 
+def _integers(column: pl.Series) -> npt.NDArray[np.int64]:
+    return column.cast(pl.Int64).fill_null(0).to_numpy()
+
+
 def _varint_size(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    sizes: npt.NDArray[np.int64] = np.searchsorted(_VARINT_BOUNDS, numbers ^ (numbers >> 63), side="right") + 1
-    return sizes
+    groups_of_7_bits = np.searchsorted(_VARINT_BOUNDS, numbers ^ (numbers >> 63), side="right")
+    return groups_of_7_bits.astype(np.int64) + 1

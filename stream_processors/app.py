@@ -1,0 +1,143 @@
+"""The Faust app: two agents over columnar topics, each with one table that holds its snapshots.
+
+The way of a batch: events -> EventsAgent -> window-partials -> MergeAgent -> window-metrics and anomaly-alerts.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import faust
+import polars as pl
+from faust.types import TP
+
+from schemas import topics
+from schemas.event_time import Windows as Clockwork
+from schemas.kafka import admin, partitions_of
+from schemas.settings import Settings
+from stream_processors.agents import EventsAgent, MergeAgent
+from stream_processors.merge import MergeState
+from stream_processors.outbox import Outbox
+from stream_processors.partition import PartitionState
+from stream_processors.resumable import Resumable
+from stream_processors.snapshots import Snapshots
+from stream_processors.transport import BatchSchema, guard
+
+APP_ID = "crossfade-worker"
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+@dataclass
+class WorkerApp:
+    """The Faust app and what its health is told from."""
+
+    faust: Any
+    events: Resumable[PartitionState]
+    merge: Resumable[MergeState]
+    outbox: Outbox
+
+    def next_offsets(self) -> dict[TP, int | None]:
+        """First offset not yet in the state, for each input partition that this worker owns."""
+        return {TP(r.topic, p): state.next for r in (self.events, self.merge) for p, state in r.states.items()}
+
+
+def create(settings: Settings) -> WorkerApp:
+    """Builds the app; raises ChangedLibraryError or KafkaUnavailableError."""
+    guard.check()
+    partitions = partitions_of(admin(settings), topics.EVENTS)
+    app = faust.App(
+        APP_ID,
+        broker=f"columnar://{settings.kafka_bootstrap_servers.replace(',', ';columnar://')}",
+        datadir=str(settings.data_dir / "worker"),
+        topic_partitions=len(partitions),
+        topic_replication_factor=settings.replication_factor,
+        topic_disable_leader=True,
+        stream_buffer_maxsize=8,  # batches, not records
+        consumer_max_fetch_size=4 << 20,
+        consumer_auto_offset_reset="earliest",
+        broker_session_timeout=settings.session_timeout_ms / 1000,
+        broker_heartbeat_interval=settings.session_timeout_ms / 3000,
+        broker_commit_interval=1.0,
+        producer_max_request_size=topics.MESSAGE_MAX_BYTES,
+        web_enabled=False,
+    )
+    outbox = Outbox(settings)
+    clockwork = Clockwork(settings.window_ms, settings.grace_ms)
+    events_agent = EventsAgent(settings, outbox)
+    merge_agent = MergeAgent(settings, outbox, partitions, _now_ms)
+    layout = f"window={settings.window_ms} grace={settings.grace_ms} polars={pl.__version__}"
+    events = Resumable(
+        app,
+        topics.EVENTS,
+        Snapshots(_table(app, "partition-state", len(partitions)), f"partition {PartitionState.VERSION} {layout}"),
+        outbox,
+        functools.partial(PartitionState, clockwork, settings.play_timeout_ms),
+        events_agent.process,
+        settings.snapshot_every_ms,
+    )
+    merge = Resumable(
+        app,
+        topics.WINDOW_PARTIALS,
+        Snapshots(_table(app, "merge-state", 1), f"merge {MergeState.VERSION} {layout} of {len(partitions)}"),
+        outbox,
+        functools.partial(MergeState, clockwork, len(partitions)),
+        merge_agent.process,
+        settings.snapshot_every_ms,
+    )
+    stages: dict[str, Resumable[Any]] = {events.topic: events, merge.topic: merge}
+
+    async def resume_at(tp: TP) -> int | None:
+        return stages[tp.topic].resume_at(tp.partition)
+
+    app.resume_at = resume_at
+
+    @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
+    async def forget(_app: Any, _revoked: set[TP], **_kwargs: Any) -> None:
+        for stage in stages.values():
+            stage.forget()
+
+    for stage in stages.values():
+        channel = app.topic(stage.topic, schema=BatchSchema(), partitions=None)
+        app.agent(channel, name=stage.topic)(_stopping_on_error(app, stage))
+
+    @app.timer(interval=settings.snapshot_every_ms / 1000)  # type: ignore[untyped-decorator]
+    async def save_quiet_partitions() -> None:
+        for stage in stages.values():
+            await stage.save_quiet_partitions()
+
+    @app.timer(interval=1.0)  # type: ignore[untyped-decorator]
+    async def move_idle_partitions() -> None:
+        if merge.states:
+            merge_agent.move_idle_partitions()
+
+    return WorkerApp(app, events, merge, outbox)
+
+
+def _table(app: Any, name: str, partitions: int) -> Any:
+    return app.Table(
+        name,
+        key_type=str,
+        value_type=bytes,
+        partitions=partitions,
+        extra_topic_configs={"max.message.bytes": topics.MESSAGE_MAX_BYTES},
+        recovery_buffer_size=4,  # with 1, a worker replays its own changelog over the table
+    )
+
+
+def _stopping_on_error(app: Any, stage: Resumable[Any]) -> Any:
+    """Faust would acknowledge the batch and go on; state must not skip it, so the worker stops and replays."""
+
+    async def agent(stream: Any) -> None:
+        try:
+            await stage.run(stream)
+        except Exception as error:
+            await app.crash(error)
+            raise
+
+    return agent

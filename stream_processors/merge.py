@@ -1,0 +1,170 @@
+"""Final windows: the parts of all partitions added up, once the least of their watermarks has passed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import msgspec
+import polars as pl
+
+from schemas.event_time import Windows as Clockwork
+from stream_processors import frames
+from stream_processors.detectors.alert import Alert, Series
+from stream_processors.detectors.baseline import Baseline
+from stream_processors.detectors.looping_bot import Loop, LoopingBot
+from stream_processors.detectors.skip_rate import SkipRate
+from stream_processors.detectors.volume import Volume
+from stream_processors.partition import Segment
+from stream_processors.windows import COUNTS, KEYS, PARTIAL_SCHEMA
+
+_IDENTITY = ["window", "scope", *KEYS]
+_GAP_MAX_WINDOWS = 120
+"""Silence of so many windows is judged window by window; after a longer one (old data, a replay) judging goes on."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one partition tells: its stream time, and rows of windows that it has closed since it last told."""
+
+    partition: int
+    clock: int
+    rows: pl.DataFrame
+
+    def encode(self) -> bytes:
+        """A JSON line, then Arrow."""
+        head = json.dumps({"partition": self.partition, "clock": self.clock}).encode()
+        return head + b"\n" + (frames.to_bytes(self.rows) if self.rows.height else b"")
+
+    @classmethod
+    def decode(cls, data: bytes) -> Part:
+        """The Part of `encode`."""
+        head, _, body = data.partition(b"\n")
+        told = json.loads(head)
+        rows = frames.from_bytes(body) if body else pl.DataFrame(schema=PARTIAL_SCHEMA)
+        return cls(told["partition"], told["clock"], rows)
+
+
+class _Judges(msgspec.Struct):
+    """The detectors' memory as it stands in a snapshot."""
+
+    volume: list[tuple[Series, Baseline]]
+    skip_rate: list[tuple[Series, Baseline]]
+    looping_bot: list[tuple[Series, Loop]]
+
+
+class MergeState:
+    """Waiting parts and the detectors: a function of the `window-partials` log up to `next` alone."""
+
+    VERSION = 1
+
+    def __init__(
+        self,
+        clockwork: Clockwork,
+        partitions: int,
+        header: Mapping[str, int] | None = None,
+        segments: Mapping[str, bytes] | None = None,
+    ) -> None:
+        header, segments = header or {}, segments or {}
+        self.next: int | None = header.get("next")
+        self.final_before: int = header.get("final_before", 0)
+        self.clocks: dict[int, int] = {
+            int(name.removeprefix("clock/")): time_ms for name, time_ms in header.items() if name.startswith("clock/")
+        }
+        self._clockwork = clockwork
+        self._partitions = partitions
+        self._changes = 0
+        self._waiting = [frames.from_bytes(segments["waiting"])] if "waiting" in segments else []
+        judges = msgspec.json.decode(segments["judges"], type=_Judges) if "judges" in segments else _Judges([], [], [])
+        self._volume = Volume(dict(judges.volume))
+        self._skip_rate = SkipRate(dict(judges.skip_rate))
+        self._looping_bot = LoopingBot(dict(judges.looping_bot))
+
+    @property
+    def watermark_clock(self) -> int:
+        """Stream time that every partition has reached; 0 until each has told its own."""
+        return min(self.clocks.values()) if len(self.clocks) >= self._partitions else 0
+
+    def add(self, part: Part) -> tuple[pl.DataFrame, list[Alert]]:
+        """Takes one part; returns the windows that are final now (PARTIAL_SCHEMA without listeners) and alerts.
+
+        A part that is told again after a replay has the same rows, which are kept once.
+        """
+        known = self._clockwork.closed_before(self.clocks.get(part.partition, 0))
+        rows = part.rows.filter(pl.col("window") >= max(known, self.final_before))
+        if rows.height:
+            self._waiting.append(rows.with_columns(partition=pl.lit(part.partition)))
+            self._changes += 1
+        self.clocks[part.partition] = max(part.clock, self.clocks.get(part.partition, 0))
+        border = self._clockwork.closed_before(self.watermark_clock)
+        if border <= self.final_before:
+            return pl.DataFrame(schema=PARTIAL_SCHEMA), []
+        return self._finish(border)
+
+    def _finish(self, border: int) -> tuple[pl.DataFrame, list[Alert]]:
+        before, self.final_before = self.final_before, border
+        if not self._waiting:
+            return pl.DataFrame(schema=PARTIAL_SCHEMA), self._silence(before, border)
+        waiting = pl.concat(self._waiting).unique([*_IDENTITY, "partition"], keep="last")
+        done = waiting.filter(pl.col("window") < border)
+        self._waiting = [waiting.filter(pl.col("window") >= border)]
+        self._changes += 1
+        final = done.group_by(_IDENTITY).agg(pl.col(COUNTS).sum()).sort(_IDENTITY, nulls_last=False)
+        alerts, at = [], before
+        for (window,), rows in final.partition_by("window", as_dict=True, maintain_order=True).items():
+            alerts += self._silence(at, int(window))
+            alerts += self._judge(int(window), rows)
+            at = int(window) + self._clockwork.window_ms
+        alerts += self._silence(at, border)
+        return final.filter(pl.col("scope") != "listener"), alerts
+
+    def _silence(self, start: int, end: int) -> list[Alert]:
+        size = self._clockwork.window_ms
+        if not start or (end - start) // size > _GAP_MAX_WINDOWS or not self._volume.is_watching:
+            return []
+        return [a for w in range(start, end, size) for a in self._volume.observe(w, w + size, {})]
+
+    def _judge(self, start: int, rows: pl.DataFrame) -> list[Alert]:
+        end = start + self._clockwork.window_ms
+        events: dict[Series, int] = {}
+        plays: dict[Series, int] = {}
+        skips: dict[Series, int] = {}
+        loops: dict[Series, int] = {}
+        columns = ("scope", "tenant", "event_type", "platform", "country", "track_id", "user_id", "events", "plays")
+        for scope, tenant, kind, platform, country, track, user, count, started in rows.select(columns).iter_rows():
+            if scope == "listener":
+                loops[Series(tenant, user_id=user, track_id=track)] = started
+            elif scope == "series":
+                for series in {Series(tenant, platform), Series(tenant, platform, country)}:
+                    events[series] = events.get(series, 0) + count
+                    if kind == "play":
+                        plays[series] = plays.get(series, 0) + count
+                    elif kind == "skip":
+                        skips[series] = skips.get(series, 0) + count
+        return [
+            *self._volume.observe(start, end, events),
+            *self._skip_rate.observe(start, end, plays, skips),
+            *self._looping_bot.observe(start, end, loops),
+        ]
+
+    def header(self) -> dict[str, int]:
+        """The small part of the state."""
+        clocks = {f"clock/{partition}": time_ms for partition, time_ms in self.clocks.items()}
+        return {"next": self.next or 0, "final_before": self.final_before, **clocks}
+
+    def segments(self) -> dict[str, Segment]:
+        """The waiting parts and the detectors' memory."""
+        found = {"judges": Segment(self.final_before, self._judges)}
+        if self._waiting:
+            found["waiting"] = Segment(self._changes, lambda: frames.to_bytes(pl.concat(self._waiting)))
+        return found
+
+    def _judges(self) -> bytes:
+        return msgspec.json.encode(
+            _Judges(
+                list(self._volume.baselines.items()),
+                list(self._skip_rate.baselines.items()),
+                list(self._looping_bot.loops.items()),
+            )
+        )

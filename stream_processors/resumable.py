@@ -1,0 +1,127 @@
+"""The loop of an agent whose state and input offset live in one snapshot: effectively once, whatever dies.
+
+Order: process a batch, emit, wait for the broker, write the snapshot. After a crash the input is read again from the
+snapshot's offset, and the same records are emitted again under the same keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any, Generic, Protocol, TypeVar
+
+import structlog
+from faust.types import TP
+
+from schemas import metrics
+from stream_processors.outbox import Outbox
+from stream_processors.partition import Segment
+from stream_processors.snapshots import Snapshots
+from stream_processors.transport import EventBatch
+
+log = structlog.get_logger()
+
+
+class State(Protocol):
+    """State of one input partition. `next` is the first offset not in it, None when it has seen nothing."""
+
+    next: int | None
+
+    def header(self) -> dict[str, int]:
+        """The small part."""
+
+    def segments(self) -> dict[str, Segment]:
+        """The large parts."""
+
+
+S = TypeVar("S", bound=State)
+Load = Callable[[Mapping[str, int], Mapping[str, bytes]], S]
+Process = Callable[[int, S, EventBatch], None]
+"""Changes the state by one batch and emits; must move `state.next` to `batch.next`."""
+
+
+class Resumable(Generic[S]):
+    """Runs `process` over the batches of `topic`, resumed from `snapshots` on each assignment."""
+
+    def __init__(
+        self,
+        app: Any,
+        topic: str,
+        snapshots: Snapshots,
+        outbox: Outbox,
+        load: Load[S],
+        process: Process[S],
+        every_ms: int,
+    ) -> None:
+        self.topic = topic
+        self.states: dict[int, S] = {}
+        self._app, self._snapshots, self._outbox = app, snapshots, outbox
+        self._load, self._process = load, process
+        self._every_s = every_ms / 1000
+        self._saved: dict[int, tuple[float, int | None]] = {}
+        self._sought: dict[int, int] = {}
+        self._busy = asyncio.Lock()
+
+    def resume_at(self, partition: int) -> int | None:
+        """Loads the partition's state and returns its next offset: the two always agree."""
+        header, segments = self._snapshots.load(partition)
+        state = self.states[partition] = self._load(header, segments)
+        self._saved[partition] = (time.monotonic(), state.next)
+        self._sought.pop(partition, None)
+        log.info("partition_resumed", topic=self.topic, partition=partition, next=state.next)
+        return state.next
+
+    def forget(self) -> None:
+        """After a rebalance the state comes from the changelog, for every partition alike."""
+        self.states.clear()
+
+    async def run(self, stream: AsyncIterator[EventBatch]) -> None:
+        """The agent."""
+        async for batch in stream:
+            async with self._busy:
+                await self._take(batch)
+
+    async def _take(self, batch: EventBatch) -> None:
+        partition = batch.partition
+        state = self.states.get(partition)
+        if state is None:
+            return  # taken away; the next assignment loads it again
+        if state.next is not None and batch.start > state.next and not await self._go_back(batch, state):
+            return
+        if state.next is not None and batch.next <= state.next:
+            return
+        self._process(partition, state, batch)
+        metrics.WORKER_NEXT_OFFSET.labels(self.topic, partition).set(batch.next)
+        await self._save_when_due(partition, state)
+
+    async def save_quiet_partitions(self) -> None:
+        """Snapshots partitions whose input paused before the next snapshot was due."""
+        async with self._busy:
+            for partition, state in list(self.states.items()):
+                await self._save_when_due(partition, state)
+
+    async def _save_when_due(self, partition: int, state: S) -> None:
+        saved_at, saved_next = self._saved[partition]
+        if state.next is None or state.next == saved_next or time.monotonic() - saved_at < self._every_s:
+            return
+        await self._outbox.confirm()
+        if self.states.get(partition) is state:
+            await self._snapshots.save(partition, state.header(), state.segments())
+            self._saved[partition] = (time.monotonic(), state.next)
+
+    async def _go_back(self, batch: EventBatch, state: S) -> bool:
+        """Seeks back to the state's offset once; what retention has deleted meanwhile is counted and logged."""
+        wanted, tp = state.next, TP(batch.topic, batch.partition)
+        assert wanted is not None
+        if self._sought.get(batch.partition) != wanted:
+            self._sought[batch.partition] = wanted
+            await self._app.consumer.seek(tp, wanted)
+            return False
+        earliest: int = (await self._app.consumer.earliest_offsets(tp))[tp]
+        if earliest <= wanted:
+            return False
+        metrics.WORKER_EXPIRED.inc(earliest - wanted)
+        log.error("input_expired", topic=batch.topic, partition=batch.partition, lost=earliest - wanted)
+        state.next = earliest
+        return batch.start <= earliest

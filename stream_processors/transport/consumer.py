@@ -1,0 +1,176 @@
+"""Faust's consumer for whole record batches: a message per batch, offsets by batch, resumed from the state."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiokafka.consumer.fetcher import Fetcher, FetchResult
+from aiokafka.protocol.fetch import FetchRequest
+from faust import Schema
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP, ConsumerMessage
+
+from stream_processors.transport.records import BatchRecords, EventBatch
+
+ResumeAt = Callable[[TP], Awaitable[int | None]]
+"""Loads the state of an input partition and tells its next offset (None: from the earliest that is kept)."""
+
+
+class BatchSchema(Schema):  # type: ignore[misc]  # Faust's classes have no types
+    """Hands the batch to the agent as it came; `app.topic(schema=BatchSchema())` makes a topic columnar."""
+
+    def loads_key(self, app: Any, message: Any, **kwargs: Any) -> None:  # noqa: ARG002
+        """A batch has no key of its own."""
+        return
+
+    def loads_value(self, app: Any, message: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+        """The EventBatch."""
+        return message.value
+
+
+class _Tap:
+    """Stands before aiokafka's client and keeps the record bytes of the columnar partitions of a fetch response."""
+
+    def __init__(self, client: Any, is_columnar: Callable[[str], bool]) -> None:
+        self._client, self._is_columnar = client, is_columnar
+        self.raw: dict[Any, bytes] = {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    async def send(self, node_id: Any, request: Any) -> Any:
+        response = await self._client.send(node_id, request)
+        if isinstance(request, FetchRequest):
+            for topic, partitions in response.topics:
+                if self._is_columnar(topic):
+                    self.raw.update((driver._TopicPartition(topic, part[0]), part[-1]) for part in partitions)
+        return response
+
+
+class ColumnarFetcher(Fetcher):  # type: ignore[misc]
+    """aiokafka's Fetcher, with BatchRecords for the columnar topics."""
+
+    @classmethod
+    def adopt(cls, fetcher: Any, is_columnar: Callable[[str], bool]) -> None:
+        """Turns a living Fetcher into one of this class: aiokafka builds it itself and offers no factory."""
+        fetcher.__class__ = cls
+        fetcher._client = _Tap(fetcher._client, is_columnar)
+
+    async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> Any:
+        wake = await super()._proc_fetch_request(assignment, node_id, request)
+        for topic, partitions in request.topics:
+            for partition, *_ in partitions:
+                tp = driver._TopicPartition(topic, partition)
+                raw = self._client.raw.pop(tp, None)
+                result = self._records.get(tp)
+                if raw is None or type(result) is not FetchResult:
+                    continue
+                old = result._partition_records
+                if type(old) is not BatchRecords:
+                    result._partition_records = BatchRecords(
+                        tp,
+                        raw,
+                        old._aborted_transactions,
+                        old.next_fetch_offset,
+                        None,
+                        None,
+                        self._check_crcs,
+                        self._isolation_level,
+                    )
+        return wake
+
+
+class ColumnarConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
+    """Faust's consumer thread, which makes one EventBatch of what a partition fetched."""
+
+    async def on_start(self) -> None:
+        """Starts the client and puts the columnar fetcher in its place."""
+        await super().on_start()
+        ColumnarFetcher.adopt(self._consumer._fetcher, self.consumer.is_columnar)
+
+    async def _fetch_records(
+        self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
+    ) -> dict[Any, list[Any]]:
+        found = await super()._fetch_records(consumer, active_partitions, timeout, max_records)
+        return {
+            tp: [EventBatch(tp.topic, tp.partition, records)] if self.consumer.is_columnar(tp.topic) else records
+            for tp, records in found.items()
+        }
+
+
+class ColumnarConsumer(driver.Consumer):  # type: ignore[misc]
+    """Counts offsets by batch: a batch is one message that carries its last offset."""
+
+    def on_init(self) -> None:
+        """Called by Faust when the service is made."""
+        super().on_init()
+        self._delivered: defaultdict[TP, deque[int]] = defaultdict(deque)
+
+    def is_columnar(self, topic: str) -> bool:
+        """Whether an agent has asked for this topic in batches."""
+        return any(isinstance(t.schema, BatchSchema) for t in self.app.topics._topics if topic in t.topics)
+
+    def _new_consumer_thread(self) -> ColumnarConsumerThread:
+        return ColumnarConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    def _to_message(self, tp: TP, record: Any) -> Any:
+        if not isinstance(record, EventBatch):
+            return super()._to_message(tp, record)
+        last = record.next - 1
+        self._delivered[tp].append(last)
+        return ConsumerMessage(
+            record.topic,
+            record.partition,
+            last,
+            record.parts[0].first_ms / 1000,
+            0,
+            [],
+            None,
+            record,
+            None,
+            0,
+            0,
+            tp,
+            # without it the stream takes the message for one of an older assignment and drops it silently
+            generation_id=self.app.consumer_generation_id,
+        )
+
+    async def _seek(self, partition: TP, offset: int) -> None:
+        # in the consumer's own thread: from the main thread aiokafka dies in fetched_records with a KeyError
+        await self._thread.seek_wait({partition: offset})
+
+    async def perform_seek(self) -> None:
+        """Resumes columnar partitions where their state says; the group's offsets can be ahead of the state."""
+        await super().perform_seek()
+        columnar = [tp for tp in self.assignment() if self.is_columnar(tp.topic)]
+        resume_at: ResumeAt | None = getattr(self.app, "resume_at", None)
+        if not columnar or resume_at is None:
+            return
+        earliest = await self.earliest_offsets(*columnar)
+        for tp in columnar:
+            first = earliest.get(tp) or 0
+            stored = await resume_at(tp)
+            await self.seek(tp, first if stored is None else max(stored, first))
+
+    async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
+        if not self.is_columnar(tp.topic):
+            await super()._add_gap(tp, offset_from, offset_to)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        if not self.is_columnar(tp.topic):
+            offset: int | None = super()._new_offset(tp)
+            return offset
+        acked, order, newest = self._acked_index[tp], self._delivered[tp], None
+        while order and order[0] in acked:
+            newest = order.popleft()
+            acked.discard(newest)
+        self._acked[tp] = [offset for offset in self._acked[tp] if offset in acked]
+        return None if newest is None else newest + 1
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """Forgets what was delivered of the partitions that go."""
+        for tp in revoked:
+            self._delivered.pop(tp, None)
+        await super().on_partitions_revoked(revoked)

@@ -1,0 +1,107 @@
+"""Kafka record batches kept whole: what a fetch response holds, without a Python object per record.
+
+A Kafka v2 record batch is, byte for byte, an Avro block: length, attributes, timestamp delta, offset delta, key length,
+value length and header count are zigzag varints, and nothing stands between records (KIP-98; Avro 1.12, Object
+Container Files). stream_processors/wire.py reads it as columns.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from aiokafka import codec
+from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
+from aiokafka.errors import CorruptRecordException
+from aiokafka.record.default_records import DefaultRecordBatch
+
+_HEAD = struct.Struct(">qiibIhiqqqhii")
+_DECOMPRESS = {1: codec.gzip_decode, 2: codec.snappy_decode, 3: codec.lz4_decode, 4: codec.zstd_decode}
+_COMPRESSION, _LOG_APPEND_TIME, _TRANSACTIONAL, _CONTROL = 0x07, 0x08, 0x10, 0x20
+
+
+@dataclass(slots=True)
+class RecordBatch:
+    """One v2 record batch. Offsets of batches without readable records are kept, so that there are no gaps."""
+
+    start: int
+    """Offset that the fetch asked for: records below it belong to the past (a seek may land inside a batch)."""
+    base: int
+    next: int
+    count: int
+    first_ms: int
+    append_ms: int | None
+    """Set when the broker stamps the time; otherwise first_ms plus each record's delta."""
+    payload: bytes | memoryview
+    whole: memoryview
+
+
+class BatchRecords(PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
+    """aiokafka's PartitionRecords, yielding RecordBatch; leaves out control batches and aborted transactions."""
+
+    next_fetch_offset: int
+
+    def _unpack_records(self) -> Iterator[RecordBatch]:
+        view = memoryview(self._records)
+        at, end = 0, len(view)
+        while end - at >= _HEAD.size:
+            base, length, _, magic, _, attributes, last, first_ms, max_ms, producer, _, _, count = _HEAD.unpack_from(
+                view, at
+            )
+            stop = at + 12 + length
+            if stop > end:
+                return  # the broker cuts the last batch of a response
+            if magic != 2:
+                raise CorruptRecordException(f"record format {magic} on {self._tp}: only v2 is read in columns")
+            whole, at = view[at:stop], stop
+            if self._check_crcs and not DefaultRecordBatch(whole).validate_crc():
+                raise CorruptRecordException(f"invalid CRC on {self._tp} at offset {base}")
+            start, self.next_fetch_offset = self.next_fetch_offset, base + last + 1
+            if self._is_hidden(whole, base, attributes, producer):
+                yield RecordBatch(start, base, base + last + 1, 0, first_ms, None, b"", whole)
+                continue
+            payload: bytes | memoryview = whole[_HEAD.size :]
+            if attributes & _COMPRESSION:
+                payload = _DECOMPRESS[attributes & _COMPRESSION](bytes(payload))
+            append_ms = max_ms if attributes & _LOG_APPEND_TIME else None
+            yield RecordBatch(start, base, base + last + 1, count, first_ms, append_ms, payload, whole)
+
+    def _is_hidden(self, whole: memoryview, base: int, attributes: int, producer: int) -> bool:
+        control = bool(attributes & _CONTROL)
+        if self._isolation_level == READ_COMMITTED and producer >= 0:
+            self._consume_aborted_up_to(base)
+            if control and self._contains_abort_marker(DefaultRecordBatch(whole)):
+                self._aborted_producers.discard(producer)
+            if attributes & _TRANSACTIONAL and producer in self._aborted_producers:
+                return True
+        return control
+
+
+@dataclass(slots=True)
+class EventBatch:
+    """What an agent receives: the records of one partition between two offsets, not yet decoded."""
+
+    topic: str
+    partition: int
+    parts: list[RecordBatch]
+
+    @property
+    def start(self) -> int:
+        """First offset that it covers."""
+        return self.parts[0].start
+
+    @property
+    def next(self) -> int:
+        """First offset after it."""
+        return self.parts[-1].next
+
+    def __len__(self) -> int:
+        return sum(part.count for part in self.parts)
+
+    def records(self) -> Iterator[Any]:
+        """Slow path, one aiokafka record (offset, timestamp, key, value, headers) after the other."""
+        for part in self.parts:
+            if part.count:
+                yield from (record for record in DefaultRecordBatch(part.whole) if record.offset >= self.start)
