@@ -1,0 +1,66 @@
+"""Replaces a user id by a keyed pseudonym, so that nobody behind the door can tell who listens."""
+
+from __future__ import annotations
+
+import hmac
+import os
+import re
+import secrets
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+
+from schemas.settings import Settings
+
+PSEUDONYM_CHARACTERS = 32
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+class Pseudonyms:
+    """Pseudonyms of one tenant: the same user and secret give the same pseudonym, on every way in."""
+
+    def __init__(self, secret: bytes, remembered: int = 65_536) -> None:
+        self._secret = secret
+        self.of = lru_cache(remembered)(self._of)
+
+    def _of(self, user_id: str) -> str:
+        """HMAC-SHA-256 of the user id, hex, the first 32 characters."""
+        return hmac.digest(self._secret, user_id.encode(), "sha256").hex()[:PSEUDONYM_CHARACTERS]
+
+
+def pseudonyms(settings: Settings, tenant: str) -> Pseudonyms:
+    """Pseudonyms with the tenant's secret: the one of the settings, else the one kept in the data directory."""
+    stated = settings.pseudonym_secrets.get(tenant)
+    if stated is not None:
+        return Pseudonyms(stated.get_secret_value().encode())
+    if not _FILE_NAME.fullmatch(tenant):
+        raise ValueError(f"tenant {tenant!a}: a name is letters, digits, dots, dashes and underscores")
+    path = settings.data_dir / "secrets" / f"pseudonym-{tenant}"
+    return Pseudonyms(kept(path, lambda: secrets.token_hex(32)).encode())
+
+
+def kept(path: Path, make: Callable[[], str]) -> str:
+    """The text of a private file (mode 0600), made once: of several processes that start together, one wins.
+
+    Raises OSError when the directory cannot be written, and ValueError for an empty file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    while True:
+        try:
+            text = path.read_text().strip()
+            if text:
+                return text
+            raise ValueError(f"{path} is empty: delete it, and a new one is made")
+        except FileNotFoundError:
+            pass
+        mine = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+        with os.fdopen(os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(make())
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(mine, path)  # fails when another process was first, and never shows half a file
+        except FileExistsError:
+            pass
+        finally:
+            mine.unlink()
