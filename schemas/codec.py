@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ import polars as pl
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
 from schemas.reasons import BadRecordError, Reason
+
+os.environ["RUST_BACKTRACE"] = "0"  # polars panics on a broken block, which is handled here; one line says so
 
 _SYNC = b"S" * 16
 _VARINT_BOUNDS = np.array([1 << (7 * k - 1) for k in range(1, 10)], np.int64)

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 import faust
 
@@ -62,9 +62,14 @@ def main() -> int:
     """Runs the worker until SIGTERM; returns the exit status."""
     current = settings()
     log = configure_logging("stream_processors", current.log_level)
+
+    def fatal(error: Exception) -> NoReturn:
+        log.error("worker_stops_and_replays", problem=f"{type(error).__name__}: {error}", exc_info=error)
+        os._exit(1)
+
     try:
         wait_for_broker(current)
-        worker = create(current)
+        worker = create(current, fatal)
     except (KafkaUnavailableError, ChangedLibraryError) as error:
         log.error("worker_cannot_start", problem=str(error))
         return 1
@@ -80,9 +85,11 @@ def main() -> int:
         log.error("port_in_use", port=current.worker_metrics_port, problem=str(error))
         return 1
     process = Process(worker.faust, loglevel="WARNING", redirect_stdouts=False, override_logging=False)
-    with contextlib.suppress(SystemExit):
+    try:
         process.execute_from_commandline()
-    return 1 if worker.faust.crash_reason else 0
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 1 if worker.faust.crash_reason or not worker.faust.started else 0
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import faust
 import polars as pl
@@ -47,14 +48,19 @@ class WorkerApp:
         return {TP(r.topic, p): state.next for r in (self.events, self.merge) for p, state in r.states.items()}
 
 
-def create(settings: Settings) -> WorkerApp:
-    """Builds the app; raises ChangedLibraryError or KafkaUnavailableError."""
+def create(settings: Settings, on_error: Callable[[Exception], NoReturn]) -> WorkerApp:
+    """Builds the app; raises ChangedLibraryError or KafkaUnavailableError.
+
+    `on_error` ends the process: Faust would acknowledge the batch that failed, and the state must not skip it.
+    """
     guard.check()
     partitions = partitions_of(admin(settings), topics.EVENTS)
+    data_dir = settings.data_dir / "worker"
+    data_dir.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         APP_ID,
         broker=f"columnar://{settings.kafka_bootstrap_servers.replace(',', ';columnar://')}",
-        datadir=str(settings.data_dir / "worker"),
+        datadir=str(data_dir),
         topic_partitions=len(partitions),
         topic_replication_factor=settings.replication_factor,
         topic_disable_leader=True,
@@ -104,7 +110,7 @@ def create(settings: Settings) -> WorkerApp:
 
     for stage in stages.values():
         channel = app.topic(stage.topic, schema=BatchSchema(), partitions=None)
-        app.agent(channel, name=stage.topic)(_stopping_on_error(app, stage))
+        app.agent(channel, name=stage.topic)(_agent(stage, on_error))
 
     @app.timer(interval=settings.snapshot_every_ms / 1000)  # type: ignore[untyped-decorator]
     async def save_quiet_partitions() -> None:
@@ -130,14 +136,11 @@ def _table(app: Any, name: str, partitions: int) -> Any:
     )
 
 
-def _stopping_on_error(app: Any, stage: Resumable[Any]) -> Any:
-    """Faust would acknowledge the batch and go on; state must not skip it, so the worker stops and replays."""
-
+def _agent(stage: Resumable[Any], on_error: Callable[[Exception], NoReturn]) -> Any:
     async def agent(stream: Any) -> None:
         try:
             await stage.run(stream)
         except Exception as error:
-            await app.crash(error)
-            raise
+            on_error(error)
 
     return agent

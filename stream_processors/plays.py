@@ -66,7 +66,7 @@ class OpenPlays:
         )
         plays = plays.with_columns(timed_out=expired)
         done = plays.filter(pl.col("timed_out") | pl.col("next_event_type").is_not_null())
-        still_open = plays.filter(~pl.col("timed_out") & pl.col("next_event_type").is_null()).select(OPEN_SCHEMA)
+        still_open = plays.filter(~pl.col("timed_out") & pl.col("next_event_type").is_null()).select(OPEN_SCHEMA.keys())
         if not still_open.equals(self.rows):
             self.rows = still_open
             self.changes += 1

@@ -56,17 +56,17 @@ class Wire:
 
     def read(self, batch: EventBatch) -> Decoded:
         """Decodes; a record that does not fit never changes a neighbour, because every length is checked exactly."""
-        parts = [part for part in batch.parts if part.count]
+        parts, watermarks = _take_watermarks(batch)
         frame = self._fast(parts, batch.start)
         if frame is not None:
-            return Decoded(frame)
+            return Decoded(frame, watermarks=watermarks)
         if len(parts) == 1:
-            return self._slow(EventBatch(batch.topic, batch.partition, parts), batch.start)
+            return self._slow(EventBatch(batch.topic, batch.partition, parts), batch.start, watermarks)
         each = [self.read(EventBatch(batch.topic, batch.partition, [part])) for part in parts]
         return Decoded(
             pl.concat([one.frame for one in each]).filter(pl.col("_offset") >= batch.start),
             [bad for one in each for bad in one.bad if bad.offset >= batch.start],
-            [mark for one in each for mark in one.watermarks if mark[0] >= batch.start],
+            watermarks + [mark for one in each for mark in one.watermarks if mark[0] >= batch.start],
             sum(one.slow_batches for one in each),
         )
 
@@ -104,11 +104,10 @@ class Wire:
         )
         return frame.select(*self._codec.column_names, pl.Series("_offset", offsets)) if fits else None
 
-    def _slow(self, batch: EventBatch, start: int) -> Decoded:
+    def _slow(self, batch: EventBatch, start: int, watermarks: list[tuple[int, int]]) -> Decoded:
         healthy: list[bytes] = []
         offsets: list[int] = []
         bad: list[BadRecord] = []
-        watermarks: list[tuple[int, int]] = []
         for record in batch.records():
             if record.offset < start:
                 continue
@@ -129,6 +128,19 @@ class Wire:
         columns = self._codec.columns(healthy)
         place = np.array(offsets, np.int64)[columns.index]
         return Decoded(columns.frame.with_columns(_offset=pl.Series(place)), bad, watermarks, 1)
+
+
+def _take_watermarks(batch: EventBatch) -> tuple[list[RecordBatch], list[tuple[int, int]]]:
+    """A watermark record mostly stands alone in its record batch: it need not cost the others the fast path."""
+    parts: list[RecordBatch] = []
+    watermarks: list[tuple[int, int]] = []
+    for part in batch.parts:
+        only = next(iter(EventBatch(batch.topic, batch.partition, [part]).records()), None) if part.count == 1 else None
+        if only is not None and only.value is None and only.key == WATERMARK_KEY:
+            watermarks.append((only.offset, only.timestamp))
+        elif part.count:
+            parts.append(part)
+    return parts, [mark for mark in watermarks if mark[0] >= batch.start]
 
 
 def _repeat(parts: list[RecordBatch], values: list[int]) -> npt.NDArray[np.int64]:

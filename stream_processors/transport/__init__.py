@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from faust.transport.drivers import TRANSPORTS
 from faust.transport.drivers import aiokafka as driver
 
 from stream_processors.transport.consumer import BatchSchema, ColumnarConsumer
@@ -15,6 +14,3 @@ class Transport(driver.Transport):  # type: ignore[misc]  # Faust's classes have
     """The transport that `columnar://` stands for."""
 
     Consumer = ColumnarConsumer
-
-
-TRANSPORTS.aliases["columnar"] = "stream_processors.transport:Transport"
