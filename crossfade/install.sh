@@ -60,7 +60,7 @@ install() {
   network="See the lines above. Is there a network? An index of your own is taken from pip's configuration (PIP_INDEX_URL),
 a proxy from HTTPS_PROXY, certificates from SSL_CERT_FILE. About 1.5 GB of disk are needed."
   python=$(find_python) || exit 1
-  say "First start: installing into .venv with $("$python" -V) ($python)"
+  say "Installing into .venv with $("$python" -V) ($python)"
   if ! "$root/.venv/bin/python" -m pip --version >/dev/null 2>&1 || [ "$(head -n 1 "$root/.venv/stamp" 2>/dev/null)" != "$root" ]; then
     "$python" -m venv --clear "$root/.venv" >&2 ||
       fail "'$python -m venv' does not work. On Debian and Ubuntu: apt install $(basename "$python")-venv"
@@ -78,4 +78,4 @@ a proxy from HTTPS_PROXY, certificates from SSL_CERT_FILE. About 1.5 GB of disk 
   stamp >"$root/.venv/stamp"
 }
 
-stamp | cmp -s - "$root/.venv/stamp" || install
+stamp | cmp -s - "$root/.venv/stamp" || (install) || exit 1

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 import uuid
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -83,17 +84,28 @@ def java_version(program: Path) -> int:
     return int(match.group(1)) if match else 0
 
 
-def free_port(preferred: int = 0) -> int:
-    """The preferred port of 127.0.0.1 when nobody listens there, any other otherwise."""
-    for port in (preferred, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return int(probe.getsockname()[1])
-    raise KafkaStartError("No free port on 127.0.0.1.")
+def is_free(port: int, host: str = "127.0.0.1") -> bool:
+    """Whether a server could listen there."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+            probe.listen(1)
+        except OSError:
+            return False
+        return True
+
+
+def free_port(preferred: int, besides: Collection[int] = ()) -> int:
+    """The first free port of 127.0.0.1 from the preferred one upwards, none of `besides`.
+
+    Not just any free port: the system also lends those to clients, so one of them may be gone a moment later.
+    Raises KafkaStartError when 200 ports in a row are taken.
+    """
+    for port in range(preferred, min(preferred + 200, 1 << 16)):
+        if port not in besides and is_free(port):
+            return port
+    raise KafkaStartError(f"The ports {preferred} to {preferred + 199} of 127.0.0.1 are all taken: stop something.")
 
 
 @dataclass(frozen=True)
@@ -128,7 +140,7 @@ class Broker:
                 "Free some, or set CROSSFADE_DATA_DIR to a larger disk."
             )
         port = free_port(preferred_port)
-        broker = cls(home, port, free_port(), program, archives)
+        broker = cls(home, port, free_port(preferred_port + 100, {port}), program, archives)
         broker.configure()
         broker.format()
         return broker

@@ -39,7 +39,7 @@ def running(broker: Broker) -> Iterator[subprocess.Popen[bytes]]:
 def kafka_with_topics(data_dir: Path) -> Iterator[Settings]:
     """Settings of a running broker that has all topics."""
     settings = Settings(data_dir=data_dir, kafka_bootstrap_servers="")
-    broker = Broker.prepare(settings, lambda done, total: print(f"archives {done}/{total}", file=sys.stderr), 0)
+    broker = Broker.prepare(settings, lambda done, total: print(f"archives {done}/{total}", file=sys.stderr), 21092)
     with running(broker):
         ready = settings.model_copy(update={"kafka_bootstrap_servers": broker.bootstrap_servers})
         wait_for_broker(ready)
