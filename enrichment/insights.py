@@ -38,7 +38,7 @@ class Insights:
 
     def __init__(self, asked: str) -> None:
         self.asked = asked
-        self.cache_hits = 0
+        self._cache_hits = 0
         self._tracks: dict[Key, _Track] = {}
         self._engagement: dict[Key, Engagement] = {}
         self._answers: dict[str, Answer] = {}
@@ -51,6 +51,16 @@ class Insights:
     def __len__(self) -> int:
         """Tracks that wait for an answer or for a newer record."""
         return len(self._open) + len(self._stale)
+
+    @property
+    def written(self) -> int:
+        """Tracks whose insight was written in earlier runs."""
+        return len(self._written)
+
+    def take_cache_hits(self) -> int:
+        """Tracks answered from what was known, since the last call."""
+        hits, self._cache_hits = self._cache_hits, 0
+        return hits
 
     def remember(self, record: Mapping[str, Any]) -> None:
         """Takes a record of track-insights that was written earlier."""
@@ -79,7 +89,7 @@ class Insights:
         self._tracks[key] = track
         written = self._written.get(key)
         if written is not None and written["question_hash"] == question_hash:
-            self.cache_hits += 1
+            self._cache_hits += 1
             track.similar, track.score = list(written["similar_tracks"]), written["engagement_score"]
             self._settle(key, track, self._answers[question_hash])
         else:
@@ -104,7 +114,7 @@ class Insights:
 
     def _answer_from_cache(self) -> None:
         for key in [k for k in self._open if self._tracks[k].question_hash in self._answers]:
-            self.cache_hits += 1
+            self._cache_hits += 1
             track = self._tracks[key]
             self._settle(key, track, self._answers[track.question_hash])
             self._stale.add(key)

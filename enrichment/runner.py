@@ -49,12 +49,15 @@ class Enrichment:
         """Runs until `stop` is set; raises KafkaUnavailableError when Kafka does not take what is written."""
         self._remember()
         self._assign(_FOLLOWED)
+        backlog = self._ends_now()
         while not stop.is_set():
             for topic, record in self._read(self._consumer.consume(2_000, _POLL_S)):
                 if topic == topics.TRACK_CATALOGUE:
                     self.insights.told(record)
                 else:
                     self.insights.counted(record)
+            if not self._ready and self._is_behind(backlog):
+                continue  # scores of half the windows would be written, and written again
             self._ready = True
             self._ask()
             self._write()
@@ -62,20 +65,17 @@ class Enrichment:
     def _remember(self) -> None:
         """Reads what was answered in earlier runs."""
         self._assign((topics.TRACK_INSIGHTS,))
-        ends = {
-            place: kafka.offsets(self._ends, *place)[1] for place in self._next if place[0] == topics.TRACK_INSIGHTS
-        }
-        while any(self._next[place] < end for place, end in ends.items()):
+        ends = self._ends_now()
+        while self._is_behind(ends):
             for _, record in self._read(self._consumer.consume(2_000, _POLL_S)):
                 self.insights.remember(record)
-            self._next.update((place[:2], place[2]) for place in self._positions())
-        log.info("insights_remembered", tracks=len(self.insights))
+        log.info("insights_remembered", tracks=self.insights.written)
 
-    def _positions(self) -> Iterator[tuple[str, int, int]]:
-        """Positions move past markers and compacted records, which are never handed out."""
-        for tp in self._consumer.position(self._consumer.assignment()):
-            if tp.offset >= 0:
-                yield tp.topic, tp.partition, tp.offset
+    def _ends_now(self) -> dict[tuple[str, int], int]:
+        return {place: kafka.offsets(self._ends, *place)[1] for place in self._next}
+
+    def _is_behind(self, ends: dict[tuple[str, int], int]) -> bool:
+        return any(self._next[place] < end for place, end in ends.items())
 
     def _assign(self, names: tuple[str, ...]) -> None:
         self._next = {}
@@ -100,11 +100,10 @@ class Enrichment:
                 log.warning("record_unreadable", topic=topic, offset=message.offset(), reason=error.reason.value)
 
     def _ask(self) -> None:
-        before = self.insights.cache_hits
         questions = self.insights.next_questions(TRACKS_PER_REQUEST if self._claude else _RULES_AT_ONCE)
         if questions:
             self.insights.answered(self._answers(questions))
-        metrics.INSIGHT_CACHE_HITS.inc(self.insights.cache_hits - before)
+        metrics.INSIGHT_CACHE_HITS.inc(self.insights.take_cache_hits())
 
     def _answers(self, questions: list[Question]) -> dict[Question, Answer]:
         told: dict[Question, Answer] = {}
