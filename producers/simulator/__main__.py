@@ -1,0 +1,140 @@
+"""`python -m producers.simulator`: sends the events of a scenario into Kafka."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from bisect import bisect_right
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from producers.door import Door, now_ms
+from producers.event import milliseconds
+from producers.identity import pseudonyms
+from producers.simulator.scenario import NAMES, load
+from producers.simulator.stream import Item, Plan, Stream, encode
+from producers.source import CHUNK, Source, run
+from schemas import kafka
+from schemas.reasons import BadRecordError
+from schemas.settings import Settings, settings
+
+RATE = 200.0
+BACKFILL_MS = 1_200_000
+_LOOK_AGAIN_S = 0.02
+
+
+def _time(text: str) -> int:
+    try:
+        return milliseconds(text)
+    except BadRecordError as error:
+        raise argparse.ArgumentTypeError(error.detail.split(";")[0]) from None
+
+
+def _positive(text: str) -> float:
+    number = float(text)
+    if not 0 < number < 1e7:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments."""
+    arguments = argparse.ArgumentParser(prog="python -m producers.simulator", description=__doc__)
+    add = arguments.add_argument
+    add("--scenario", default="spotify", help=f"one of {', '.join(NAMES)}")
+    add("--config", type=Path, help="a scenario file of one's own (YAML)")
+    add("--rate", type=_positive, help=f"events per second, at real pace (event time: {RATE:g} when not given)")
+    add("--events", type=int, help="how many; without it the simulation runs until it is stopped")
+    add("--seed", type=int, default=1, help="another seed, another crowd")
+    add("--start", type=_time, help="event time of the first event, ISO 8601 with a zone")
+    add("--labels", type=Path, help="where the planted incidents are written")
+    add("--output", type=Path, help="write JSON lines to a file instead of Kafka")
+    add("--end-of-input", action="store_true", help="close all open windows after the last event")
+    return arguments
+
+
+def plan_of(options: argparse.Namespace, now: int) -> tuple[Plan, int | None]:
+    """The plan, and the event time that stands for now: events after it wait (None: nothing waits)."""
+    rate, live = options.rate or RATE, options.events is None
+    if options.start is not None:
+        start = options.start
+    elif live:
+        start = now - BACKFILL_MS
+    else:
+        start = now if options.rate else now - round(options.events / rate * 1000)
+    name = options.scenario if options.config is None else options.config.stem
+    plan = Plan(name, load(options.scenario, options.config), options.seed, rate, start, options.events)
+    if live:
+        return plan, max(now, start)
+    return plan, start if options.rate else None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command and gives its exit status."""
+    options = parser().parse_args(argv)
+    return run("simulator", settings(), lambda source: _simulate(source, options))
+
+
+def _simulate(source: Source, options: argparse.Namespace) -> None:
+    if options.events is not None and options.events < 1:
+        raise ValueError("--events is at least 1")
+    plan, now = plan_of(options, now_ms())
+    stream = Stream(plan)
+    if options.output:
+        _write(source, stream, options.output, options.labels)
+        return
+    kafka.wait_for_broker(source.settings)
+    labels = options.labels or source.settings.data_dir / f"labels-{plan.name}.json"
+    door = source.door = Door(source.settings, "simulator", interrupted=lambda: source.stopping)
+    ahead_ms = 0 if now is None else now - now_ms()
+    written, count = -1, 0
+    for arrivals, items in stream.batches():
+        if written != len(stream.incidents):
+            written = len(stream.incidents)
+            _write_labels(labels, stream, source.settings)
+        sent = 0
+        while sent < len(items) and not source.stopping:
+            due = len(items) if now is None else bisect_right(arrivals, now_ms() + ahead_ms)
+            chunk = items[sent : min(due, sent + CHUNK)]
+            for number, item in enumerate(chunk, count):
+                door.take(item, f"{plan.run}/{number}")
+            door.report()
+            sent, count = sent + len(chunk), count + len(chunk)
+            if not chunk:
+                source.sleep(_LOOK_AGAIN_S)
+        if source.stopping:
+            break
+    source.finish(door, options.end_of_input)
+    source.summary(door, scenario=plan.name, labels=str(labels))
+
+
+def _write(source: Source, stream: Stream, output: Path, labels: Path | None) -> None:
+    count = 0
+    with output.open("wb") as file:
+        for _, items in stream.batches():
+            lines: list[Item] = items
+            file.write(b"".join(encode(item) + b"\n" for item in lines))
+            count += len(items)
+            if source.stopping:
+                break
+    if labels:
+        _write_labels(labels, stream, source.settings)
+    print(json.dumps({"events": count, "file": str(output), "stopped": source.stopping}))
+
+
+def _write_labels(path: Path, stream: Stream, known: Settings) -> None:
+    """Replaces the file at once. A bot is named by its pseudonym too, as alerts name it."""
+    labels: list[dict[str, Any]] = stream.labels()
+    for label in labels:
+        if "user_id" in label["dimension"]:
+            label["dimension"]["pseudonym"] = pseudonyms(known, known.tenant).of(label["dimension"]["user_id"])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(json.dumps(labels, indent=2) + "\n")
+    new.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

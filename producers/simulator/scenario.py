@@ -1,0 +1,146 @@
+"""What a scenario file may say, and clear words about what is wrong in one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from producers.simulator.names import GENRES
+
+SHIPPED = Path(__file__).parent.parent / "scenarios"
+NAMES = ("spotify", "apple_music", "youtube_music", "custom")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(gt=0)]
+Name = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[\w .+&-]+$")]
+CountryCode = Annotated[str, Field(pattern=r"^[A-Z]{2}$")]
+
+
+class ScenarioError(ValueError):
+    """A scenario file that cannot be used; the message names the file, the place and the rule."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Country(_Section):
+    """Where listeners live. `weight` is relative to the other countries."""
+
+    weight: Weight
+    cities: list[Name] = Field(min_length=1)
+
+
+class Behaviour(_Section):
+    """How people listen. Probabilities are per listen."""
+
+    tracks_per_session: Annotated[float, Field(ge=1, le=200)] = 9
+    skip: Share = 0.42
+    pause: Share = 0.06
+    resume: Share = 0.6
+    like: Share = 0.03
+    share: Share = 0.006
+    shuffle: Share = 0.35
+    offline: Share = 0.03
+    completion_reported: Share = 0.9
+    favourite_genre: Share = 0.75
+
+    @model_validator(mode="after")
+    def _one_ending_each(self) -> Behaviour:
+        if self.skip + self.pause > 1:
+            raise ValueError("skip and pause together are at most 1")
+        return self
+
+
+class Client(_Section):
+    """What the platform's app tells."""
+
+    track_id_prefix: Annotated[str, Field(max_length=64)] = ""
+    track_id_characters: Annotated[int, Field(ge=6, le=64)] = 12
+    reasons: bool = True
+    album: bool = True
+    isrc: bool = False
+    shuffle: bool = True
+    location: bool = True
+
+
+class Faults(_Section):
+    """What goes wrong on the way, as shares of all events. Late: after the window and its grace."""
+
+    broken: Share = 1 / 2000
+    duplicate: Share = 1 / 500
+    disordered: Share = 0.03
+    late: Share = 1 / 1000
+
+
+class Incident(_Section):
+    """A planted anomaly; `start` and `end` are fractions of the simulated span.
+
+    `magnitude`: drop: share of events lost; surge: listeners as a multiple of the normal; skip_surge: skips as a
+    multiple of the normal; looping_bot: seconds between two plays of the same track.
+    """
+
+    kind: Literal["drop", "surge", "skip_surge", "looping_bot"]
+    start: Share
+    end: Share
+    country: CountryCode
+    magnitude: Weight
+
+    @model_validator(mode="after")
+    def _possible(self) -> Incident:
+        if self.end <= self.start:
+            raise ValueError("end comes after start")
+        if self.kind == "drop" and self.magnitude > 1:
+            raise ValueError("the magnitude of a drop is the share of events lost, at most 1")
+        if self.kind == "surge" and self.magnitude <= 1:
+            raise ValueError("the magnitude of a surge is a multiple of the normal, above 1")
+        return self
+
+
+class Scenario(_Section):
+    """A platform, its listeners and its catalogue."""
+
+    platform: Name
+    listeners: Annotated[int, Field(ge=1, le=5_000_000)] = 50_000
+    artists: Annotated[int, Field(ge=1, le=100_000)] = 400
+    tracks: Annotated[int, Field(ge=1, le=1_000_000)] = 4_000
+    popularity_exponent: Annotated[float, Field(ge=0, le=3)] = 0.9
+    genres: dict[str, Weight] = Field(min_length=1)
+    countries: dict[CountryCode, Country] = Field(min_length=1)
+    devices: dict[Name, Weight] = Field(min_length=1)
+    app_versions: dict[Name, Weight] = Field(min_length=1)
+    behaviour: Behaviour = Behaviour()
+    client: Client = Client()
+    faults: Faults = Faults()
+    incidents: list[Incident] = []
+
+    @model_validator(mode="after")
+    def _known(self) -> Scenario:
+        unknown = sorted(set(self.genres) - set(GENRES))
+        if unknown:
+            raise ValueError(f"genres: {', '.join(unknown)} not known; known are {', '.join(GENRES)}")
+        for incident in self.incidents:
+            if incident.country not in self.countries:
+                raise ValueError(f"incidents: country {incident.country} is not among the countries")
+        return self
+
+
+def load(name: str, config: Path | None = None) -> Scenario:
+    """The scenario of a shipped name, or of a file of one's own; raises ScenarioError."""
+    if config is None and name not in NAMES:
+        raise ScenarioError(f"scenario {name!a} is not known; known are {', '.join(NAMES)}, or give --config FILE")
+    path = config or SHIPPED / f"{name}.yaml"
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ScenarioError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ScenarioError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    try:
+        return Scenario.model_validate(data)
+    except ValidationError as error:
+        found = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
+        raise ScenarioError(f"{path}: " + "; ".join(found)) from None
