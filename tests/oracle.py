@@ -1,0 +1,83 @@
+"""Batch oracle: plain Python over a whole log, one event after the other, to compare streaming results with."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+Event = Mapping[str, Any]
+
+
+@dataclass
+class Oracle:
+    """What the logs of all partitions lead to. `windows` maps (start, scope, dimensions) to its counts."""
+
+    window_ms: int = 60_000
+    grace_ms: int = 10_000
+    windows: dict[tuple[Any, ...], dict[str, int]] = field(default_factory=dict)
+    late: set[str] = field(default_factory=set)
+    plays: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def read(self, partition: Iterable[Event | int]) -> Oracle:
+        """Takes the log of one partition; an int is a watermark record."""
+        clock, seen = 0, set()
+        users: defaultdict[tuple[Any, ...], set[str]] = defaultdict(set)
+        playing: dict[tuple[str, str], tuple[Event, int]] = {}
+        for entry in partition:
+            if isinstance(entry, int):
+                clock = max(clock, entry)
+                continue
+            is_late = entry["timestamp"] < (clock - self.grace_ms) // self.window_ms * self.window_ms
+            before, clock = clock, max(clock, entry["timestamp"])
+            if (entry["tenant"], entry["event_id"]) in seen:
+                continue
+            seen.add((entry["tenant"], entry["event_id"]))
+            self._window(entry, before if is_late else entry["timestamp"], is_late, users)
+            self._play(entry, clock, playing)
+        for key, names in users.items():
+            self.windows[key]["users"] = self.windows[key].get("users", 0) + len(names)
+        return self
+
+    def _window(self, e: Event, at_ms: int, is_late: bool, users: defaultdict[tuple[Any, ...], set[str]]) -> None:
+        start = at_ms // self.window_ms * self.window_ms
+        series = (start, "series", e["tenant"], e["event_type"], e["platform"], e["country"], None)
+        track = (start, "track", e["tenant"], None, None, None, e["track_id"])
+        if is_late:
+            self.late.add(e["event_id"])
+            counts = self.windows.setdefault(series, {})
+            counts["late_count"] = counts.get("late_count", 0) + 1
+            return
+        column = {"play": "plays", "skip": "skips", "like": "likes", "share": "shares"}.get(e["event_type"])
+        for key in (series, track):
+            counts = self.windows.setdefault(key, {})
+            for name, more in (("events", 1), ("ms_played", e["ms_played"] or 0), (column, 1)):
+                if name is not None:
+                    counts[name] = counts.get(name, 0) + more
+            users[key].add(e["user_id"])
+
+    def _play(self, e: Event, clock: int, playing: dict[tuple[str, str], tuple[Event, int]]) -> None:
+        if e["event_type"] not in ("play", "pause", "skip"):
+            return
+        listener = (e["tenant"], e["user_id"])
+        begun, _ = playing.pop(listener, (None, 0))
+        if begun is not None:
+            told = e["ms_played"] if e["event_type"] != "play" and e["track_id"] == begun["track_id"] else None
+            between = max(0, e["timestamp"] - begun["timestamp"])
+            if begun["duration_ms"] is not None:
+                between = min(between, begun["duration_ms"])
+            self.plays[begun["event_id"]] = {
+                "ended_by": e["event_type"],
+                "ms_played": between if told is None else told,
+            }
+        if e["event_type"] == "play":
+            playing[listener] = (e, clock)
+
+    def counts(self) -> dict[tuple[Any, ...], tuple[int, ...]]:
+        """Every window with its counts in the order of COUNTS."""
+        return {key: tuple(found.get(name, 0) for name in COUNTS) for key, found in self.windows.items()}
+
+
+COUNTS = ("events", "users", "plays", "skips", "likes", "shares", "ms_played", "late_count")
+DIMENSIONS = ("scope", "tenant", "event_type", "platform", "country", "track_id")
