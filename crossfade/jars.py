@@ -8,9 +8,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
+
+from crossfade.problem import ProblemError
 
 KAFKA_VERSION = "4.1.2"
 ROOTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple:1.7.36")
@@ -23,7 +25,7 @@ Progress = Callable[[int, int], None]
 """Called with (archives that are there, archives in all)."""
 
 
-class JarsUnavailableError(RuntimeError):
+class JarsUnavailableError(ProblemError):
     """The archives cannot be had; the message says what to do."""
 
 
@@ -68,11 +70,16 @@ def fetch(cache_dir: Path, progress: Progress) -> Path:
         return home
     try:
         home.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache_dir) as room, ThreadPoolExecutor(THREADS) as pool:
+        with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache_dir, ignore_cleanup_errors=True) as room:
             progress(total - len(wanted), total)
-            done = pool.map(lambda jar: _fetch_one(jar, home, Path(room)), wanted)
-            for count, _ in enumerate(done, start=total - len(wanted) + 1):
-                progress(count, total)
+            pool = ThreadPoolExecutor(THREADS)
+            try:
+                tasks = [pool.submit(_fetch_one, jar, home, Path(room)) for jar in wanted]
+                for count, task in enumerate(as_completed(tasks), start=total - len(wanted) + 1):
+                    task.result()
+                    progress(count, total)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
     except OSError as error:
         raise JarsUnavailableError(
             f"The Kafka archives cannot be kept in {cache_dir} ({error}). They need 45 MB: free some disk, "

@@ -17,13 +17,15 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
 from crossfade import jars
 from crossfade.child import with_parent
+from crossfade.ports import free_port
+from crossfade.problem import ProblemError
+from crossfade.supervisor import last_words
 from schemas.settings import Settings
 from schemas.topics import MESSAGE_MAX_BYTES
 
@@ -45,7 +47,7 @@ _JAVA_OPTIONS = (
 )
 
 
-class KafkaStartError(RuntimeError):
+class KafkaStartError(ProblemError):
     """The embedded Kafka cannot be started; the message says what to do."""
 
 
@@ -84,30 +86,6 @@ def java_version(program: Path) -> int:
     return int(match.group(1)) if match else 0
 
 
-def is_free(port: int, host: str = "127.0.0.1") -> bool:
-    """Whether a server could listen there."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-            probe.listen(1)
-        except OSError:
-            return False
-        return True
-
-
-def free_port(preferred: int, besides: Collection[int] = ()) -> int:
-    """The first free port of 127.0.0.1 from the preferred one upwards, none of `besides`.
-
-    Not just any free port: the system also lends those to clients, so one of them may be gone a moment later.
-    Raises KafkaStartError when 200 ports in a row are taken.
-    """
-    for port in range(preferred, min(preferred + 200, 1 << 16)):
-        if port not in besides and is_free(port):
-            return port
-    raise KafkaStartError(f"The ports {preferred} to {preferred + 199} of 127.0.0.1 are all taken: stop something.")
-
-
 @dataclass(frozen=True)
 class Broker:
     """One node: where it keeps its log, where it listens, and what it is run with."""
@@ -122,7 +100,7 @@ class Broker:
     def prepare(cls, settings: Settings, progress: jars.Progress, preferred_port: int = PREFERRED_PORT) -> Broker:
         """Makes everything ready to start: Java, archives (fetched once), ports, and the formatted log directory.
 
-        Raises KafkaStartError or JarsUnavailableError with a message for people.
+        Raises ProblemError.
         """
         home = settings.data_dir / "kafka"
         program = java()
@@ -202,17 +180,19 @@ class Broker:
         if log.exists() and not (self.home / "formatted").exists():
             shutil.rmtree(log)
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        answer = subprocess.run(
-            self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties)),
-            cwd=self.home,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
+        words = self.home / "format.log"
+        with words.open("wb") as file:
+            answer = subprocess.run(
+                self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties)),
+                cwd=self.home,
+                stdout=file,
+                stderr=file,
+                timeout=120,
+                check=False,
+            )
         if answer.returncode:
             raise KafkaStartError(
-                f"The Kafka directory {self.home} cannot be used: {last_line(answer.stderr or answer.stdout)}. "
+                f"The Kafka directory {self.home} cannot be used: {last_words(words) or 'no message'}. "
                 "Start with --fresh to begin from nothing."
             )
         (self.home / "formatted").touch()
@@ -233,12 +213,6 @@ def answers(bootstrap_servers: str) -> bool:
             return True
     except (OSError, ValueError):
         return False
-
-
-def last_line(text: str) -> str:
-    """The last line of a log that says something, stack frames left out."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(("\t", "Caused by"))]
-    return lines[-1][:300] if lines else "no message"
 
 
 def main() -> None:
@@ -262,7 +236,7 @@ def main() -> None:
             lambda done, total: print(f"\rKafka archives {done}/{total}", end="", file=sys.stderr),
             options.port,
         )
-    except (KafkaStartError, jars.JarsUnavailableError) as error:
+    except ProblemError as error:
         sys.exit(str(error))
     process = subprocess.Popen(with_parent(broker.command()), cwd=broker.home, start_new_session=True)
     said = False

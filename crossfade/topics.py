@@ -18,6 +18,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from crossfade.problem import ProblemError
 from schemas.kafka import admin, wait_for_broker
 from schemas.settings import Settings
 from schemas.topics import Topic, topics
@@ -28,7 +29,7 @@ FAUST_PREFIX = "crossfade-"
 _TIMEOUT_S = 30.0
 
 
-class TopicsError(RuntimeError):
+class TopicsError(ProblemError):
     """Kafka did not let us; the message says which topic and why."""
 
 
