@@ -14,6 +14,8 @@ from schemas.codec import Codec
 TABLE_MAX = 16_384
 """Values that a table remembers before it starts anew: most fields repeat a few values, ids pass through."""
 
+_UNIQUE = ("event_id", "timestamp", "sent_at")
+
 Encode = Callable[[Any], bytes]
 
 
@@ -33,7 +35,7 @@ class EventEncoder:
         encodes: dict[str, Encode] = {name: _encode_of(types[name]) for name in names}
         self._keys = Table(lambda user_id: pseudonym(user_id).encode())
         encodes["user_id"] = lambda user_id: _bytes(self._keys[user_id])
-        self._tables = [Table(encodes[name]) for name in told]
+        self._tables = [Unique(encodes[name]) if name in _UNIQUE else Table(encodes[name]) for name in told]
         self._prefix = codec.prefixes[0].data
         self._origin = encodes["tenant"](tenant) + encodes["source"](source)
         self._received_at = Table(lambda ms: self._origin + _long(ms))
@@ -58,6 +60,16 @@ class Table(dict[Any, bytes]):
             self.clear()
         self[value] = encoded
         return encoded
+
+
+class Unique:
+    """The same face for values that do not come again."""
+
+    def __init__(self, encode: Encode) -> None:
+        self._encode = encode
+
+    def __getitem__(self, value: Any) -> bytes:
+        return self._encode(value)
 
 
 def _encode_of(avro_type: Any) -> Encode:

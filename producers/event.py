@@ -114,10 +114,10 @@ def event_id_of(value: object) -> str | None:
 
 def milliseconds(value: object, field: str = "timestamp") -> int:
     """Milliseconds since 1970 of ISO 8601 text with a zone, or of a whole number; raises BadRecordError."""
-    if isinstance(value, str):
-        number = _iso_8601(value, field)
-    elif isinstance(value, int) and not isinstance(value, bool):
+    if type(value) is int:  # a bool is an instance of int too
         number = value
+    elif isinstance(value, str):
+        number = _iso_8601(value, field)
     elif isinstance(value, float) and value.is_integer():
         number = int(value)
     else:

@@ -37,7 +37,7 @@ class Catalogue:
         self.genre_of_track: Ints = artist_genre[artist]
         seconds = np.clip(random.normal(205, 42, count), 92, 480)
         self.duration_ms: Ints = (seconds * 1000).astype(np.int64)
-        popularity = (random.permutation(count) + 1.0) ** -scenario.popularity_exponent
+        popularity = np.power(random.permutation(count) + 1.0, -scenario.popularity_exponent)
         self._by_genre: Ints = np.argsort(self.genre_of_track, kind="stable")
         self._pick = self._cumulate(popularity, len(genres))
         self.genre_shares = genre_shares

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -45,7 +46,7 @@ class Plan:
         """Event time that the incidents are spread over."""
         return LIVE_SPAN_MS if self.events is None else round(self.events / self.rate * 1000)
 
-    @property
+    @cached_property
     def run(self) -> str:
         """Names this run: the first characters of every event_id. Another plan has another name."""
         told = [self.name, self.scenario.model_dump(), self.seed, self.rate, self.start_ms, self.events]
@@ -70,6 +71,7 @@ class Stream:
         self._cities = [
             countries[i][1].cities[c] for i, c in zip(people.country.tolist(), people.city.tolist(), strict=True)
         ]
+        self._users = [self.user_id(i) for i in range(len(self._countries))]
         self._devices = _named(list(plan.scenario.devices), people.device.tolist())
         self._versions = _named(list(plan.scenario.app_versions), people.app_version.tolist())
 
@@ -157,6 +159,8 @@ class Stream:
     def _tell(self, rows: Rows) -> list[Item]:
         client, platform, run = self.plan.scenario.client, self.plan.scenario.platform, self.plan.run
         track_ids, context = self.catalogue.track_ids, self.catalogue.context
+        tells_location, tells_reasons, tells_shuffle = client.location, client.reasons, client.shuffle
+        users, devices, countries = self._users, self._devices, self._countries
         items: list[Item] = []
         for row in rows.tolist():
             (
@@ -178,27 +182,27 @@ class Stream:
             event: dict[str, Any] = {
                 "event_id": f"{run}-{number}",
                 "event_type": EVENT_TYPES[kind],
-                "user_id": self.user_id(listener),
+                "user_id": users[listener],
                 "track_id": track_ids[track],
                 "timestamp": at,
                 "platform": platform,
                 "session_id": f"{run}-s{session}",
-                "device": self._devices[listener],
-                "country": self._countries[listener],
+                "device": devices[listener],
+                "country": countries[listener],
                 "app_version": self._versions[listener],
                 "position_ms": position,
                 "sent_at": arrival,
             }
-            if client.location:
+            if tells_location:
                 event["location"] = self._cities[listener]
             if heard >= 0:
                 event["ms_played"] = heard
-            if client.reasons:
+            if tells_reasons:
                 if start >= 0:
                     event["reason_start"] = REASONS_START[start]
                 if end >= 0:
                     event["reason_end"] = REASONS_END[end]
-            if client.shuffle:
+            if tells_shuffle:
                 event["shuffle"] = shuffle
             if offline:
                 event["offline"] = True
