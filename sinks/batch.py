@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import polars as pl
@@ -25,8 +26,7 @@ Held = Callable[[Table, pl.DataFrame], pl.DataFrame]
 """Which of these keys the warehouse has."""
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """A record as Kafka gave it."""
 
     offset: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
@@ -62,6 +63,7 @@ class DuckDbTarget:
         file.touch(mode=0o600)
         file.write_text(token)
         try:
+            _refuse_shared_port(settings.quack_port)
             load_quack(self._connection)
             self._connection.execute(_ONLY_QUESTIONS)
             self._connection.execute("SET GLOBAL quack_authorization_function = '_only_questions'")
@@ -71,7 +73,7 @@ class DuckDbTarget:
             )
         except WarehouseError as error:
             raise SinkError(str(error)) from None
-        except duckdb.Error as error:
+        except (duckdb.Error, OSError) as error:
             raise SinkError(
                 f"The warehouse cannot be served on port {settings.quack_port} ({str(error).splitlines()[0]}): "
                 "stop what uses the port, or set CROSSFADE_QUACK_PORT."
@@ -140,6 +142,15 @@ class DuckDbTarget:
         self._connection.close()
 
 
+def _refuse_shared_port(port: int) -> None:
+    """Quack's server would share the port with another one, and each would get half of the questions."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except ConnectionRefusedError:
+        return
+    raise OSError("another program listens there")
+
+
 def _names(columns: list[str]) -> str:
     return ", ".join(f'"{column}"' for column in columns)
 
@@ -158,7 +169,7 @@ def _open(settings: Settings, sleep: Callable[[float], None]) -> duckdb.DuckDBPy
                 ) from None
             if waited >= LOCK_WAIT_S:
                 raise SinkError(f"Another process holds {file} for {LOCK_WAIT_S:.0f} s: stop it.") from None
-            if waited % 5 == 0:
+            if waited == 1.0:  # a reader that has the file for one question is gone by then
                 _log.warning("another process holds the warehouse; waiting for it", file=str(file))
-            sleep(0.25)
-            waited += 0.25
+            sleep(0.125)
+            waited += 0.125

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime
@@ -27,6 +28,7 @@ def _plainly() -> Iterator[None]:
         first = next(iter(getattr(error, "errors", [])), None)
         where = f" (line {first['line']}, column {first['col']}: {first['highlight']})" if first else ""
         what = first["description"] if first else str(error).splitlines()[0]
+        what = re.sub(r"<class '.*\.(\w+)'>", r"\1", what)
         raise WarehouseError(f"This is no SQL that BigQuery would read: {what}{where}") from None
     except RecursionError:
         raise WarehouseError("The query is nested too deeply.") from None
@@ -46,7 +48,8 @@ def question(sql: str) -> exp.Expression:
             raise WarehouseError(
                 f"{table.this.sql('bigquery')} is a table function; tables, views and UNNEST can be asked."
             )
-        if not table.name.replace("INFORMATION_SCHEMA.", "").replace("_", "").replace("-", "").isalnum():
+        names = [part.name.removeprefix("INFORMATION_SCHEMA.") for part in table.parts]
+        if not all(name.replace("_", "").replace("-", "").isalnum() for name in names):
             raise WarehouseError(f"{table.sql('bigquery')} is no name of a table.")
     return tree
 

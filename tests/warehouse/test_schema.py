@@ -1,0 +1,98 @@
+"""Tables and views are what schemas.tables and views/*.sql say."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import sqlglot
+
+from schemas.tables import TABLES, table
+from tests.warehouse.conftest import Shelf
+from warehouse import schema
+
+MOOD = {"label": "calm", "valence": 0.5, "energy": 0.25}
+GENRE = {"label": "jazz", "confidence": 0.5}
+
+
+def at(minute: int) -> datetime:
+    return datetime(2026, 1, 1, 0, minute, tzinfo=UTC)
+
+
+def test_ddl_says_partition_cluster_and_descriptions() -> None:
+    """BigQuery's DDL carries day partitions, clustering, NOT NULL and the descriptions of the Avro files."""
+    ddl = schema.create_table(table("events"))
+    assert "PARTITION BY TIMESTAMP_TRUNC(`timestamp`, DAY)" in ddl
+    assert "CLUSTER BY `tenant`, `platform`, `event_type`" in ddl
+    assert '`event_type` STRING NOT NULL OPTIONS(description="What happened.")' in ddl
+    assert "`mood_analysis` STRUCT<label STRING, valence FLOAT64, energy FLOAT64> NOT NULL" in schema.create_table(
+        table("track_insights")
+    )
+    for each in (*TABLES, schema.PROGRESS):
+        sqlglot.parse_one(schema.create_table(each), read="bigquery")
+
+
+def test_apply_twice_keeps_rows_and_adds_columns(shelf: Shelf) -> None:
+    """Applying again changes nothing; a table that lacks a column gets it as a nullable one."""
+    shelf.put("plays", play_id="p")
+    shelf.connection.execute("ALTER TABLE plays DROP COLUMN completion")
+    schema.apply_duckdb(shelf.connection, shelf.settings.dataset)
+    schema.apply_duckdb(shelf.connection, shelf.settings.dataset)
+    assert shelf.ask("SELECT play_id, completion FROM plays") == [{"play_id": "p", "completion": None}]
+
+
+def test_enriched_events_takes_the_latest_insight(shelf: Shelf) -> None:
+    """Each event once, with the newest insight of its tenant's track; NULL where there is none."""
+    for event_id, tenant, track in (("1", "a", "t"), ("2", "b", "t"), ("3", "a", "u")):
+        shelf.put("events", event_id=event_id, tenant=tenant, track_id=track)
+    for minute, context in ((1, "sleep"), (3, "focus"), (2, "party")):
+        shelf.put(
+            "track_insights",
+            tenant="a",
+            track_id="t",
+            insight_id=context,
+            mood_analysis=MOOD,
+            genre_prediction=GENRE,
+            listening_context=context,
+            similar_tracks=["x", "y"],
+            engagement_score=0.75,
+            generated_at=at(minute),
+        )
+    rows = shelf.ask("SELECT event_id, enrichments FROM enriched_events ORDER BY event_id")
+    assert rows[0]["enrichments"] == {
+        "mood_analysis": MOOD,
+        "genre_prediction": GENRE,
+        "listening_context": "focus",
+        "similar_tracks": ["x", "y"],
+        "engagement_score": 0.75,
+    }
+    assert [row["enrichments"] for row in rows[1:]] == [None, None]
+    assert shelf.ask("SELECT enrichments.mood_analysis.label FROM enriched_events WHERE event_id = '1'") == [
+        {"label": "calm"}
+    ]
+
+
+def test_current_tracks_takes_the_last_that_was_told(shelf: Shelf) -> None:
+    """The newest record of a track wins, by its place in the topic."""
+    for offset, name in ((1, "old"), (2, "new")):
+        shelf.put("tracks", tenant="a", track_id="t", track_name=name, kafka_offset=offset)
+    assert shelf.ask("SELECT track_name FROM current_tracks") == [{"track_name": "new"}]
+
+
+def test_alerts_has_one_row_per_alert(shelf: Shelf) -> None:
+    """An alert shows its newest status, and when it was raised and resolved."""
+    shelf.put("anomaly_alerts", alert_id="x", status="raised", at=at(1))
+    shelf.put("anomaly_alerts", alert_id="x", status="resolved", at=at(5))
+    shelf.put("anomaly_alerts", alert_id="y", status="raised", at=at(2))
+    assert shelf.ask("SELECT alert_id, status, raised_at, resolved_at FROM alerts ORDER BY alert_id") == [
+        {"alert_id": "x", "status": "resolved", "raised_at": at(1), "resolved_at": at(5)},
+        {"alert_id": "y", "status": "raised", "raised_at": at(2), "resolved_at": None},
+    ]
+
+
+def test_ledger_balance_adds_up(shelf: Shelf) -> None:
+    """The view sums the batches of an hour and shows what is missing."""
+    shelf.put("ledger", entry_id="1", source="replay", accepted=5, loaded=3, dead_lettered=1)
+    shelf.put("ledger", entry_id="2", source="replay", accepted=2, deduplicated=2)
+    assert shelf.ask("SELECT accepted, loaded, dead_lettered, deduplicated, difference FROM ledger_balance") == [
+        {"accepted": 7, "loaded": 3, "dead_lettered": 1, "deduplicated": 2, "difference": 1}
+    ]
