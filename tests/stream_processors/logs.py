@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import polars as pl
@@ -46,4 +47,4 @@ def decoded(entries: list[Any], first_offset: int) -> Decoded:
 def chunked(entries: list[Any], cuts: list[int]) -> list[tuple[list[Any], int]]:
     """The log cut at some places, each piece with its first offset."""
     places = sorted({0, len(entries), *(cut % (len(entries) + 1) for cut in cuts)})
-    return [(entries[a:b], a) for a, b in zip(places, places[1:], strict=False)]
+    return [(entries[a:b], a) for a, b in pairwise(places)]

@@ -67,7 +67,11 @@ def test_a_reader_of_confluent_format_reads_single_objects_too() -> None:
 @pytest.mark.parametrize("what", ["headers", "null key"])
 def test_headers_and_null_keys_take_the_slow_path(what: str) -> None:
     """A batch with tracing headers or null keys is read record by record and loses nothing."""
-    record: Record = (None if what == "null key" else b"u", SINGLE.encode(EVENT), [("trace", b"1")] * (what == "headers"))
+    record: Record = (
+        None if what == "null key" else b"u",
+        SINGLE.encode(EVENT),
+        [("trace", b"1")] * (what == "headers"),
+    )
     read = Wire(SINGLE).read(batch([[record, (b"u", SINGLE.encode(EVENT), [])]]))
     assert (len(rows(read)), read.slow_batches, read.bad) == (2, 1, [])
 
