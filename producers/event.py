@@ -213,7 +213,8 @@ def _optional_short(name: str, value: object) -> str | None:
     return None if value is None else _short(name, value)
 
 
-def _number(name: str, value: object) -> int | None:
+def whole_number(name: str, value: object) -> int | None:
+    """A count of milliseconds, or None; raises BadRecordError when it is impossible."""
     if value is None:
         return None
     whole = isinstance(value, int) and not isinstance(value, bool)
@@ -242,6 +243,6 @@ _RULES: dict[str, Callable[[str, object], Any]] = {
     "session_id": _optional_short,
     **dict.fromkeys(FIELDS[FIELDS.index("country") : _TEXTS], _text),
     "sent_at": _time,
-    **dict.fromkeys(("position_ms", "ms_played", "duration_ms"), _number),
+    **dict.fromkeys(("position_ms", "ms_played", "duration_ms"), whole_number),
     **dict.fromkeys(("shuffle", "offline", "incognito"), _flag),
 }
