@@ -2,22 +2,36 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from crossfade.problem import ProblemError
 
+if TYPE_CHECKING:
+    from schemas.settings import Settings
+
 app = typer.Typer(
     name="crossfade",
-    help="Listening events in, answers out.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+topics_app = typer.Typer(no_args_is_help=True, help="Kafka topics.")
+letters_app = typer.Typer(help="What could not be taken, with reason and original bytes.")
+app.add_typer(topics_app, name="topics")
+app.add_typer(letters_app, name="dead-letters")
+
+FORMATS = "table, json or csv."
+PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+Form = Annotated[str, typer.Option("--format", help=FORMATS)]
+ReasonCode = Annotated[str | None, typer.Option(help="Only those with this reason code.")]
 
 
 @app.callback()
@@ -25,15 +39,14 @@ def front_door() -> None:
     """Listening events in, answers out."""
 
 
-Rate = Annotated[float | None, typer.Option(help="Events per second, at real pace.", min=0.001)]
-
-
 @app.command()
 def run(
     scenario: Annotated[str, typer.Option(help="spotify, apple_music, youtube_music, custom, or none.")] = "spotify",
     config: Annotated[Path | None, typer.Option(help="Scenario file (YAML) for --scenario custom.")] = None,
-    replay: Annotated[list[Path] | None, typer.Option(help="Recorded events instead of a simulator.")] = None,
-    rate: Rate = None,
+    replay: Annotated[
+        list[Path] | None, typer.Option(help="Recorded events instead of a simulator; may be given several times.")
+    ] = None,
+    rate: Annotated[float | None, typer.Option(help="Events per second, at real pace.", min=0.001)] = None,
     events: Annotated[int | None, typer.Option(help="How many events the simulator sends.", min=1)] = None,
     seed: Annotated[int | None, typer.Option(help="Another seed, another crowd.")] = None,
     until_drained: Annotated[
@@ -48,23 +61,218 @@ def run(
     from crossfade.sources import Options
 
     files = tuple(replay or ())
-    raise typer.Exit(
-        run_pipeline(Options(scenario, config, files, rate, events, seed, until_drained, fresh, port, not no_browser))
-    )
+    options = Options(scenario, config, files, rate, events, seed, until_drained, fresh, port, not no_browser)
+    raise typer.Exit(run_pipeline(options))
+
+
+@app.command(context_settings=PASSED_ON)
+def simulate(context: typer.Context) -> None:
+    """Send the events of a simulated platform (`crossfade simulate --help` lists its options)."""
+    _settings()
+    from producers.simulator.__main__ import main as simulator
+
+    raise typer.Exit(simulator(context.args))
+
+
+@app.command(context_settings=PASSED_ON)
+def replay(context: typer.Context) -> None:
+    """Send recorded events or a listening history (`crossfade replay --help` lists its options)."""
+    _settings()
+    from producers.replay.__main__ import main as replayer
+
+    raise typer.Exit(replayer(context.args))
+
+
+@app.command()
+def query(
+    sql: Annotated[str, typer.Argument(help="A SELECT in BigQuery's dialect; - reads it from standard input.")],
+    form: Form = "table",
+) -> None:
+    """Ask the warehouse."""
+    shape = _format(form)
+    from crossfade.output import show
+    from warehouse.runner import reader
+
+    show(reader(_settings()).query(sys.stdin.read() if sql == "-" else sql), shape)
+
+
+@app.command()
+def alerts(
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with new transitions (json: one object a line).")
+    ] = False,
+    form: Form = "table",
+) -> None:
+    """Anomaly alerts, the newest last; --follow prints each as it is raised or resolved."""
+    shape = _format(form)
+    from crossfade import alerts as bell
+    from warehouse.runner import reader
+
+    source = reader(_settings())
+    if follow:
+        bell.follow(source, shape, time.sleep)
+    else:
+        bell.show_all(source, shape)
+
+
+@app.command()
+def ledger(form: Form = "table") -> None:
+    """What was accepted, and where it is; status 1 when something is missing or twice."""
+    shape = _format(form)
+    from crossfade.drain import KEYS
+    from crossfade.output import answer_of, show
+    from sinks.ledger import balance, counts, figures
+    from warehouse.runner import reader
+
+    settings = _settings()
+    if settings.kafka_bootstrap_servers:
+        found = balance(settings)
+    else:
+        told = counts(reader(settings))
+        found = figures(told, {place: (own.first_offset, own.next_offset) for place, own in told.progress.items()})
+        print("No Kafka runs: this is the ledger of the last commit.", file=sys.stderr)
+    show(answer_of([found.as_dict()], *KEYS), shape)
+    raise typer.Exit(0 if found.balances else 1)
+
+
+@letters_app.callback(invoke_without_command=True)
+def dead_letters(context: typer.Context) -> None:
+    """List them when nothing else is asked."""
+    if context.invoked_subcommand is None:
+        letters_list()
+
+
+@letters_app.command("list")
+def letters_list(
+    reason: ReasonCode = None,
+    limit: Annotated[int, typer.Option(help="At most so many, the newest first.", min=1)] = 50,
+    form: Form = "table",
+) -> None:
+    """The newest dead letters."""
+    shape = _format(form)
+    from crossfade import letters
+    from crossfade.output import show
+    from warehouse.runner import reader
+
+    show(letters.newest(reader(_settings()), reason, limit), shape)
+
+
+@letters_app.command("show")
+def letters_show(
+    dead_letter_id: Annotated[str, typer.Argument(metavar="ID")],
+    form: Form = "table",
+) -> None:
+    """One dead letter, with its original bytes (json: as base64)."""
+    shape = _format(form)
+    from crossfade import letters
+    from crossfade.output import Format, answer_of, show
+    from warehouse.runner import reader
+
+    found = letters.one(reader(_settings()), dead_letter_id)
+    if shape is Format.TABLE:
+        found = answer_of(({"field": name, "value": value} for name, value in found.rows[0].items()), "field", "value")
+    show(found, shape)
+
+
+@letters_app.command("replay")
+def letters_replay(reason: ReasonCode = None, form: Form = "table") -> None:
+    """Put dead letters back where they came in; what passes now is loaded, the rest stays as it is."""
+    shape = _format(form)
+    from crossfade import letters
+    from crossfade.output import answer_of, show
+    from warehouse.runner import reader
+
+    settings = _settings()
+    outcome = letters.replay(settings, reader(settings), reason)
+    rows: list[dict[str, Any]] = [{"outcome": "sent", "reason": None, "letters": outcome.sent}]
+    rows += [{"outcome": "refused", "reason": code, "letters": n} for code, n in sorted(outcome.refused.items())]
+    show(answer_of(rows, "outcome", "reason", "letters"), shape)
+
+
+@topics_app.command("apply")
+def topics_apply() -> None:
+    """Create what is missing and alter what differs; says what it did."""
+    from crossfade import topics
+
+    done = topics.apply(_settings())
+    print("\n".join(done) if done else "all topics are as they should be")
+
+
+@app.command()
+def status(form: Form = "table") -> None:
+    """How every stage is; status 1 when one is not up."""
+    shape = _format(form)
+    from crossfade.output import answer_of, show
+    from crossfade.status import status as look
+
+    rows = look(_settings())
+    show(answer_of(rows, "stage", "state", "lag", "address", "does"), shape)
+    raise typer.Exit(0 if all(row["state"] == "up" for row in rows) else 1)
+
+
+@app.command()
+def doctor(form: Form = "table") -> None:
+    """What is missing on this machine, and how to get it; status 1 when something is."""
+    shape = _format(form)
+    from crossfade.doctor import examine
+    from crossfade.output import answer_of, show
+
+    findings = examine(_settings())
+    show(answer_of((vars(finding) for finding in findings), "what", "state", "found", "advice"), shape)
+    raise typer.Exit(1 if any(finding.state == "missing" for finding in findings) else 0)
+
+
+@app.command()
+def compose() -> None:
+    """Print docker-compose.yml, made from the list of stages and the settings."""
+    from crossfade.compose import text
+
+    sys.stdout.write(text())
+
+
+def _format(name: str) -> Any:
+    from crossfade.output import Format
+
+    try:
+        return Format(name)
+    except ValueError:
+        raise ProblemError(f"There is no format {name}: it is {FORMATS[:-1]}.") from None
+
+
+def _settings() -> Settings:
+    from crossfade.status import current
+    from schemas.settings import Settings
+
+    return current(Settings())
 
 
 def main() -> None:
     """Runs a command; a foreseeable problem is one plain line on stderr and status 1."""
     try:
         app()
-    except ProblemError as error:
-        sys.exit(f"crossfade: {error}")
-    except Exception as error:
-        if type(error).__name__ not in ("KafkaUnavailableError", "WarehouseError", "ValidationError"):
-            raise
-        sys.exit(f"crossfade: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        if (problem := _plain(error)) is None:
+            raise
+        sys.exit(f"crossfade: {problem}")
+
+
+def _plain(error: Exception) -> str | None:
+    """What a person reads of a problem that was foreseen; None for one that was not."""
+    from pydantic import ValidationError
+
+    from schemas.kafka import KafkaUnavailableError
+    from warehouse.answer import WarehouseError
+
+    if isinstance(error, ProblemError | KafkaUnavailableError | WarehouseError):
+        return str(error)
+    if isinstance(error, ValidationError):
+        return "; ".join(f"setting {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    return None
 
 
 if __name__ == "__main__":
