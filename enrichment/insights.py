@@ -83,7 +83,8 @@ class Insights:
         question = Question.of(dict(record))
         question_hash = question.hash(self.asked)
         known = self._tracks.get(key)
-        if known is not None and known.question_hash == question_hash:
+        is_untold = not (question.track_name or question.artist_name)
+        if known is not None and (is_untold or known.question_hash == question_hash):
             return
         track = _Track(question, question_hash, self._engagement.setdefault(key, Engagement()))
         self._tracks[key] = track

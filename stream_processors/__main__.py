@@ -84,7 +84,7 @@ def main() -> int:
     except OSError as error:
         log.error("port_in_use", port=current.worker_metrics_port, problem=str(error))
         return 1
-    process = Process(worker.faust, loglevel="WARNING", redirect_stdouts=False, override_logging=False)
+    process = Process(worker.faust, loglevel="WARNING", quiet=True, redirect_stdouts=False, override_logging=False)
     try:
         process.execute_from_commandline()
     except SystemExit as stop:

@@ -42,16 +42,15 @@ class EventsAgent:
         result = state.add(decoded, batch.next)
         for bad in result.bad:
             self._dead_letter(batch, bad)
-        self._emit_rows(topics.TRACK_CATALOGUE, result.tracks, lambda row: f"{row[1]}/{row[0]}")
-        self._emit_rows(topics.PLAYS, result.plays, lambda row: str(row[3]))
+        self._emit_rows(topics.TRACK_CATALOGUE, result.tracks, "key")
+        self._emit_rows(topics.PLAYS, result.plays, "user_id")
         self._tell(partition, state.clock, result.closed)
         self._count(partition, state, result, len(batch), decoded.slow_batches)
 
-    def _emit_rows(self, topic: str, rows: pl.DataFrame, key: Callable[[tuple[object, ...]], str]) -> None:
+    def _emit_rows(self, topic: str, rows: pl.DataFrame, key: str) -> None:
         codec = self._codecs[topic]
-        for row in rows.iter_rows():
-            record = dict(zip(rows.columns, row, strict=True))
-            self._outbox.emit(topic, key(row).encode(), codec.encode(record))
+        for row in rows.iter_rows(named=True):
+            self._outbox.emit(topic, row[key].encode(), codec.encode(row))
 
     def _dead_letter(self, batch: EventBatch, bad: BadRecord) -> None:
         place = f"{batch.topic}/{batch.partition}/{bad.offset}"

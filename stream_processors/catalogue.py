@@ -5,22 +5,35 @@ from __future__ import annotations
 import polars as pl
 
 CONTEXT = ["track_name", "artist_name", "album_name", "duration_ms", "isrc"]
+_TELLING = ["track_name", "artist_name", "isrc"]
 _KNOWN_MAX = 1 << 20
 
 
 class SeenTracks:
-    """Hashes of (tenant, track, context) that were sent. Forgotten at a restart: the topic is compacted by track."""
+    """Hashes of what was sent. Forgotten at a restart: the topic is compacted, so what is sent again replaces itself.
+
+    Many events name no more than the id. Such a track is sent once as untold, under a key of its own, so that it never
+    replaces what another client told.
+    """
 
     def __init__(self) -> None:
         self._known: set[int] = set()
 
     def unseen(self, frame: pl.DataFrame, timestamps: pl.Series) -> pl.DataFrame:
-        """Rows of schemas/track.avsc for tracks not sent yet, in the order of the log; times in ms."""
-        told = frame.select("track_id", "tenant", *CONTEXT, first_seen_at=timestamps)
-        keys = told.select(pl.struct("tenant", "track_id", *CONTEXT).hash()).to_series()
-        first = told.with_columns(key=keys).unique("key", keep="first", maintain_order=True)
-        new = first.filter(pl.Series([key not in self._known for key in first["key"].to_list()], dtype=pl.Boolean))
+        """Rows of schemas/track.avsc not sent yet, in the order of the log, times in ms; and `key`, their Kafka key."""
+        is_told = pl.any_horizontal(pl.col(name).is_not_null() for name in _TELLING)
+        key = pl.format("{}/{}", "tenant", "track_id")
+        rows = frame.select(
+            "track_id",
+            "tenant",
+            *(pl.when(is_told).then(pl.col(name)).alias(name) for name in CONTEXT),
+            first_seen_at=timestamps,
+            key=pl.when(is_told).then(key).otherwise(pl.format("{}/untold", key)),
+        )
+        hashes = rows.select(pl.struct("key", *CONTEXT).hash()).to_series()
+        first = rows.with_columns(hash=hashes).unique("hash", keep="first", maintain_order=True)
+        new = first.filter(pl.Series([one not in self._known for one in first["hash"].to_list()], dtype=pl.Boolean))
         if len(self._known) + new.height > _KNOWN_MAX:
             self._known.clear()
-        self._known.update(new["key"].to_list())
-        return new.drop("key")
+        self._known.update(new["hash"].to_list())
+        return new.drop("hash")

@@ -97,6 +97,8 @@ class Resumable(Generic[S]):
 
     async def save_quiet_partitions(self) -> None:
         """Snapshots partitions whose input paused before the next snapshot was due."""
+        if self._busy.locked():
+            return  # not quiet
         async with self._busy:
             for partition, state in list(self.states.items()):
                 await self._save_when_due(partition, state)

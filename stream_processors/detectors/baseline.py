@@ -1,7 +1,8 @@
 """What a series leads to expect: exponentially weighted mean and variance, and an alert that needs confirmation.
 
 Mean and variance follow West (1979), 'Updating mean and variance estimates', in its exponentially weighted form:
-d = x - mean; mean += a * d; variance = (1 - a) * (variance + a * d * d).
+d = x - mean; mean += a * d; variance = (1 - a) * (variance + a * d * d), where a is 1/n until that is below ALPHA.
+The first window of a series is passed over: it began in the middle.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ class Baseline:
     """Mean, variance, number of windows learnt, and the state of the series' alert.
 
     >>> b = Baseline()
-    >>> for x in (10.0, 12.0, 8.0, 10.0): b.learn(x)
+    >>> for x in (3.0, 10.0, 12.0, 8.0): b.learn(x)
     >>> round(b.mean, 2)
-    10.02
+    10.0
     """
 
     mean: float = 0.0
@@ -37,12 +38,13 @@ class Baseline:
 
     def learn(self, x: float) -> None:
         """Takes one normal window into the expectation."""
-        if self.learnt == 0:
-            self.mean = x
-        d = x - self.mean
-        self.mean += ALPHA * d
-        self.variance = (1 - ALPHA) * (self.variance + ALPHA * d * d)
         self.learnt += 1
+        if self.learnt == 1:
+            return
+        weight = max(ALPHA, 1 / (self.learnt - 1))
+        d = x - self.mean
+        self.mean += weight * d
+        self.variance = (1 - weight) * (self.variance + weight * d * d)
 
     @property
     def is_warm(self) -> bool:
@@ -68,7 +70,7 @@ class Baseline:
         self.normal = 0
         self.deviating += 1
         if self.raised and self.deviating >= RELEARN_WINDOWS:
-            self.mean, self.variance, self.learnt, self.deviating, self.raised = x, 0.0, 1, 0, False
+            self.mean, self.variance, self.learnt, self.deviating, self.raised = x, 0.0, 2, 0, False
             return "resolved"
         if not self.raised and self.deviating >= CONFIRM_WINDOWS:
             self.raised = True
