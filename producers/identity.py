@@ -6,6 +6,7 @@ import hmac
 import os
 import re
 import secrets
+import time
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from schemas.settings import Settings
 
 PSEUDONYM_CHARACTERS = 32
+_ATTEMPTS, _AGAIN_S = 20, 0.05
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -45,12 +47,13 @@ def kept(path: Path, make: Callable[[], str]) -> str:
     Raises OSError when the directory cannot be written, and ValueError for an empty file.
     """
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    while True:
+    for _ in range(_ATTEMPTS):
         try:
             text = path.read_text().strip()
             if text:
                 return text
-            raise ValueError(f"{path} is empty: delete it, and a new one is made")
+            time.sleep(_AGAIN_S)  # another program may be writing it
+            continue
         except FileNotFoundError:
             pass
         mine = path.with_name(f".{path.name}-{secrets.token_hex(8)}")
@@ -64,3 +67,4 @@ def kept(path: Path, make: Callable[[], str]) -> str:
             pass
         finally:
             mine.unlink()
+    raise ValueError(f"{path} is empty: delete it, and a new one is made")
