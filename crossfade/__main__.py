@@ -223,6 +223,16 @@ def doctor(form: Form = "table") -> None:
 
 
 @app.command()
+def key() -> None:
+    """Print the collector's development key; makes one when there is none."""
+    from crossfade import home
+
+    settings = _settings()
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    print(home.development_key(settings.dev_api_key_file))
+
+
+@app.command()
 def compose() -> None:
     """Print docker-compose.yml, made from the list of stages and the settings."""
     from crossfade.compose import text

@@ -148,7 +148,8 @@ def _start_kafka(pipeline: Pipeline, board: Board) -> None:
     board.say(f"Kafka: starting the embedded one at {broker.bootstrap_servers}")
     end = time.monotonic() + KAFKA_START_S
     while not (pipeline.broker.alive and kafka.answers(broker.bootstrap_servers)):
-        pipeline.broker.watch()
+        if news := pipeline.broker.watch():
+            board.news(KAFKA, news)
         if pipeline.broker.restarts > 1 or time.monotonic() > end:
             raise ProblemError(
                 f"The embedded Kafka does not start from {broker.home}: "

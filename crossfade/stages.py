@@ -9,7 +9,11 @@ from schemas.settings import Settings
 
 @dataclass(frozen=True)
 class Stage:
-    """One process of the pipeline. `port_field` and `host_field` name the settings of its /metrics and /healthz."""
+    """One process of the pipeline.
+
+    `port_field` and `host_field` name the settings of its /metrics and /healthz. `lag`: it reads topics, and tells how
+    far behind it is. `reader`: it asks the warehouse, which listens on the sink's loopback.
+    """
 
     name: str
     module: str
@@ -17,6 +21,7 @@ class Stage:
     port_field: str
     host_field: str = "stage_host"
     lag: bool = False
+    reader: bool = False
 
     def address(self, settings: Settings) -> str:
         """Where this machine reaches /metrics and /healthz."""
@@ -28,8 +33,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("worker", "stream_processors", "windows, plays, alerts", "worker_metrics_port", lag=True),
     Stage("sinks", "sinks", "loads the warehouse", "sink_metrics_port", lag=True),
     Stage("collector", "producers.collector", "takes events over HTTP", "collector_port", "collector_host"),
-    Stage("web", "web", "shows the answers", "web_port", "web_host"),
-    Stage("enrichment", "enrichment", "mood and genre of tracks", "enrichment_metrics_port", lag=True),
+    Stage("web", "web", "shows the answers", "web_port", "web_host", reader=True),
+    Stage("enrichment", "enrichment", "mood and genre of tracks", "enrichment_metrics_port", lag=True, reader=True),
 )
 
 SOURCE_PORT_FIELD = "simulator_metrics_port"
