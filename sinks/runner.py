@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import numpy as np
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
@@ -75,9 +76,13 @@ class Sink:
             since = datetime.fromtimestamp(first * DAY_MS / 1000, UTC) if table.name == "events" else None
             for rows in self._target.keys(table, since):
                 found = hashes(rows, key_columns(table))
-                days = rows["received_at"].dt.epoch("d").to_numpy() if since else None
-                for day in range(first, today + 1) if days is not None else (today,):
-                    self._batcher.seen[table.name].add(found if days is None else found[days == day], day)
+                seen = self._batcher.seen[table.name]
+                if since is None:
+                    seen.add(found, today)
+                    continue
+                days = np.minimum(rows["received_at"].dt.epoch("d").to_numpy(), today)  # clocks may have been set back
+                for day in range(first, today + 1):
+                    seen.add(found[days == day], day)
 
     def _assign(self, client: Consumer) -> None:
         """Starts every partition where the warehouse ends."""
