@@ -23,7 +23,7 @@ from types import FrameType
 
 from crossfade import jars
 from crossfade.child import with_parent
-from crossfade.ports import free_port
+from crossfade.ports import reserve
 from crossfade.problem import ProblemError
 from crossfade.supervisor import last_words
 from schemas.settings import Settings
@@ -117,8 +117,7 @@ class Broker:
                 f"Only {free >> 20} MB of disk are free at {home}; Kafka needs {DISK_MIN_BYTES >> 20} MB. "
                 "Free some, or set CROSSFADE_DATA_DIR to a larger disk."
             )
-        port = free_port(preferred_port)
-        broker = cls(home, port, free_port(preferred_port + 100, {port}), program, archives)
+        broker = cls(home, reserve(preferred_port), reserve(preferred_port + 100), program, archives)
         broker.configure()
         broker.format()
         return broker

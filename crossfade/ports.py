@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection
 
 import psutil
 
 from crossfade.problem import ProblemError
 
 _SEARCHED = 200
+_marks: list[socket.socket] = []
 
 
 class PortTakenError(ProblemError):
@@ -28,15 +28,24 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
         return True
 
 
-def free_port(preferred: int, besides: Collection[int] = ()) -> int:
-    """The first free port of 127.0.0.1 from the preferred one upwards, none of `besides`.
+def reserve(preferred: int) -> int:
+    """The first free port of 127.0.0.1 from the preferred one upwards, and ours until this process ends.
 
-    Not just any free port: the system also lends those to clients, so one of them may be gone a moment later.
-    Raises PortTakenError when 200 ports in a row are taken.
+    Two runs that start together would find the same ports free before either listens. So a run marks a port that it is
+    going to use by holding the UDP port of the same number, which nobody else can bind then. Raises PortTakenError when
+    200 ports in a row are taken.
     """
     for port in range(preferred, min(preferred + _SEARCHED, 1 << 16)):
-        if port not in besides and is_free(port):
+        mark = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            mark.bind(("127.0.0.1", port))
+        except OSError:
+            mark.close()
+            continue
+        if is_free(port):
+            _marks.append(mark)
             return port
+        mark.close()
     raise PortTakenError(f"The ports {preferred} to {preferred + _SEARCHED - 1} are all taken: stop some programs.")
 
 

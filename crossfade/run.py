@@ -31,6 +31,7 @@ SOURCE = "source"
 KAFKA_START_S = 60.0
 TICK_S = 0.1
 _RATE_OVER_S = 3.0
+_SOURCE_PORT = 9104
 
 
 class Interrupts:
@@ -66,11 +67,11 @@ class Pipeline:
         yield from (one for one in (self.broker, *self.stages.values(), self.source) if one is not None)
 
     def stop(self, interrupts: Interrupts) -> None:
-        """Stops what sends before what receives, Kafka last; within 5 s."""
+        """Stops what sends before what receives, and Kafka last; within 5 s."""
         senders = [one for one in (self.source, self.stages.get("collector")) if one is not None]
         rest = [one for one in self.stages.values() if one not in senders]
         last = [self.broker] if self.broker is not None else []
-        stop(((senders, 0.8), (rest, 2.6), (last, 1.2)), interrupts.hurry)
+        stop(((senders, 0.5), (rest, 2.6), (last, 0.9)), interrupts.hurry)
 
     def note_children(self) -> None:
         """Keeps the list of processes for the next start."""
@@ -116,11 +117,7 @@ def _ready(settings: Settings, options: Options, board: Board) -> Iterator[Pipel
     if options.fresh:
         home.empty(settings.data_dir)
     own_kafka = bool(settings.kafka_bootstrap_servers)
-    taken = {settings.web_port, settings.collector_port}
-    moved: dict[str, int] = {}
-    for name in INTERNAL_PORT_FIELDS:
-        moved[name] = ports.free_port(getattr(settings, name) or 9104, taken)
-        taken.add(moved[name])
+    moved = {name: ports.reserve(getattr(settings, name) or _SOURCE_PORT) for name in INTERNAL_PORT_FIELDS}
     pipeline = Pipeline(settings.model_copy(update=moved))
     try:
         if own_kafka:
@@ -184,7 +181,9 @@ def _supervise(
     logs, environment = settings.data_dir / "logs", _environment(settings)
     for stage in STAGES:
         command = [sys.executable, "-m", stage.module]
-        pipeline.stages[stage.name] = Supervised(stage.name, command, logs / f"{stage.name}.log", HOME, environment)
+        pipeline.stages[stage.name] = Supervised(
+            stage.name, command, logs / f"{stage.name}.log", HOME, environment, after_s=stage.after_s
+        )
     if source is not None:
         pipeline.source = Supervised(
             SOURCE, source.command, logs / "source.log", HOME, environment, output=logs / "source.out", once=True
@@ -318,6 +317,8 @@ def _state(one: Supervised, well: bool, heard: bool = True) -> tuple[str, int, i
     note = f"last died: {one.reason}" if one.reason else ""
     if one.finished:
         return "finished", one.restarts, None, ""
+    if not one.alive and not one.restarts:
+        return "starting", 0, None, ""
     if not one.alive:
         return "down", one.restarts, None, note
     if well:

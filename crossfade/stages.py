@@ -12,7 +12,8 @@ class Stage:
     """One process of the pipeline.
 
     `port_field` and `host_field` name the settings of its /metrics and /healthz. `lag`: it reads topics, and tells how
-    far behind it is. `reader`: it asks the warehouse, which listens on the sink's loopback.
+    far behind it is. `reader`: it asks the warehouse, which listens on the sink's loopback. `after_s`: how much later
+    it is started, so that on a small machine the way of an event is ready first.
     """
 
     name: str
@@ -22,6 +23,7 @@ class Stage:
     host_field: str = "stage_host"
     lag: bool = False
     reader: bool = False
+    after_s: float = 0.0
 
     def address(self, settings: Settings) -> str:
         """Where this machine reaches /metrics and /healthz."""
@@ -30,11 +32,21 @@ class Stage:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("worker", "stream_processors", "windows, plays, alerts", "worker_metrics_port", lag=True),
     Stage("sinks", "sinks", "loads the warehouse", "sink_metrics_port", lag=True),
-    Stage("collector", "producers.collector", "takes events over HTTP", "collector_port", "collector_host"),
-    Stage("web", "web", "shows the answers", "web_port", "web_host", reader=True),
-    Stage("enrichment", "enrichment", "mood and genre of tracks", "enrichment_metrics_port", lag=True, reader=True),
+    Stage("worker", "stream_processors", "windows, plays, alerts", "worker_metrics_port", lag=True),
+    Stage(
+        "collector", "producers.collector", "takes events over HTTP", "collector_port", "collector_host", after_s=0.5
+    ),
+    Stage("web", "web", "shows the answers", "web_port", "web_host", reader=True, after_s=1.0),
+    Stage(
+        "enrichment",
+        "enrichment",
+        "mood and genre of tracks",
+        "enrichment_metrics_port",
+        lag=True,
+        reader=True,
+        after_s=2.0,
+    ),
 )
 
 SOURCE_PORT_FIELD = "simulator_metrics_port"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -21,18 +23,32 @@ STEADY_S = 20.0
 
 LOG_MAX_BYTES = 16 << 20
 _TAIL_BYTES = 8192
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_SURROUNDINGS = {"event", "stage", "level", "timestamp", "exception", "logger"}
 
 
 def last_words(log: Path) -> str:
-    """The last line of a log that says something, stack frames left out; empty when there is none."""
+    """The last line of a log that says something, as text; empty when there is none."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, log.stat().st_size - _TAIL_BYTES))
-            text = file.read().decode(errors="replace")
+            text = _ESCAPES.sub("", file.read().decode(errors="replace"))
     except OSError:
         return ""
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line[0].isspace()]
-    return lines[-1][:400] if lines else ""
+    return _readable(lines[-1])[:400] if lines else ""
+
+
+def _readable(line: str) -> str:
+    """A line of JSON as the sentence it holds."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line
+    if not isinstance(entry, dict) or "event" not in entry:
+        return line
+    more = [str(value) for name, value in entry.items() if name not in _SURROUNDINGS]
+    return ": ".join([str(entry["event"]).replace("_", " "), *([", ".join(more)] if more else [])])
 
 
 def how_it_ended(code: int) -> str:
@@ -57,6 +73,7 @@ class Supervised:
     environment: Mapping[str, str] = field(default_factory=dict)
     output: Path | None = None
     once: bool = False
+    after_s: float = 0.0
     clock: Clock = time.monotonic
 
     process: subprocess.Popen[bytes] | None = None
@@ -69,6 +86,9 @@ class Supervised:
     _started: float = 0.0
     _next_start: float = 0.0
     _quick_deaths: int = 0
+
+    def __post_init__(self) -> None:
+        self._next_start = self.clock() + self.after_s
 
     @property
     def alive(self) -> bool:
