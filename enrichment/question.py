@@ -67,6 +67,14 @@ class Answer:
     model: str
 
 
+class UnansweredError(RuntimeError):
+    """A model did not answer; `kind` is the metric's label. `lasting`: asking again in this run is of no use."""
+
+    def __init__(self, kind: str, message: str, *, lasting: bool = False) -> None:
+        super().__init__(message)
+        self.kind, self.lasting = kind, lasting
+
+
 def _plain(value: object) -> str:
     text = unicodedata.normalize("NFKC", value) if isinstance(value, str) else ""
     return " ".join(text.casefold().split())

@@ -9,22 +9,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from threading import Event
+from typing import TYPE_CHECKING
 
 import structlog
 from confluent_kafka import KafkaError, Message, TopicPartition
 
 from enrichment import rules
-from enrichment.claude import TRACKS_PER_REQUEST, Claude, UnansweredError
 from enrichment.insights import Insights
-from enrichment.question import Answer, Question
+from enrichment.question import Answer, Question, UnansweredError
 from schemas import kafka, metrics, topics
 from schemas.reasons import BadRecordError
 from schemas.settings import Settings
 
+if TYPE_CHECKING:
+    from enrichment.claude import Claude
+
 log = structlog.get_logger()
 
 _FOLLOWED = (topics.TRACK_CATALOGUE, topics.WINDOW_METRICS)
-_RULES_AT_ONCE = 5_000
+_CLAUDE_AT_ONCE, _RULES_AT_ONCE = 20, 5_000
 _POLL_S = 0.2
 _FLUSH_S = 60.0
 
@@ -34,8 +37,7 @@ class Enrichment:
 
     def __init__(self, settings: Settings, now_ms: Callable[[], int]) -> None:
         self._now_ms = now_ms
-        key = settings.anthropic_api_key.get_secret_value()
-        self._claude = Claude(key, settings.anthropic_model, settings.enrichment_budget_usd) if key else None
+        self._claude = _claude(settings)
         self.insights = Insights(settings.anthropic_model if self._claude else rules.VERSION)
         self._consumer = kafka.consumer(settings, "crossfade-enrichment")
         self._ends = kafka.consumer(settings, "crossfade-enrichment-lag")
@@ -100,7 +102,7 @@ class Enrichment:
                 log.warning("record_unreadable", topic=topic, offset=message.offset(), reason=error.reason.value)
 
     def _ask(self) -> None:
-        questions = self.insights.next_questions(TRACKS_PER_REQUEST if self._claude else _RULES_AT_ONCE)
+        questions = self.insights.next_questions(_CLAUDE_AT_ONCE if self._claude else _RULES_AT_ONCE)
         if questions:
             self.insights.answered(self._answers(questions))
         metrics.INSIGHT_CACHE_HITS.inc(self.insights.take_cache_hits())
@@ -149,6 +151,15 @@ class Enrichment:
         """Leaves Kafka."""
         self._consumer.close()
         self._producer.flush(1.0)
+
+
+def _claude(settings: Settings) -> Claude | None:
+    key = settings.anthropic_api_key.get_secret_value()
+    if not key:
+        return None
+    from enrichment.claude import Claude  # noqa: PLC0415 - the SDK takes seconds to import and is of use only with a key
+
+    return Claude(key, settings.anthropic_model, settings.enrichment_budget_usd)
 
 
 def now_ms() -> int:

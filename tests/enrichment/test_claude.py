@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from enrichment.claude import Claude, UnansweredError
-from enrichment.question import Question
+from enrichment.claude import Claude
+from enrichment.question import Question, UnansweredError
 
 QUESTIONS = [Question("slow blues", "miles", "", 0), Question("war hammer", "doom", "", 0)]
 
