@@ -155,7 +155,7 @@ class Crowd:
         resumes = self._resumes[seats]
         track = np.where(resumes >= 0, resumes, track)
         position = np.where(resumes >= 0, self._position[seats], 0)
-        left_ms = np.maximum(self.catalogue.duration_ms[track] - position, 1_000)
+        left_ms = np.maximum(self.catalogue.duration_ms[track] - position, 1)
 
         skip = np.minimum(behaviour.skip * self.listeners.patience[listener] * self._skip_factor(start, listener), 0.97)
         ending, how = random.random(n), random.random(n)

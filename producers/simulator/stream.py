@@ -84,7 +84,7 @@ class Stream:
     def batches(self) -> Iterator[tuple[list[int], list[Item]]]:
         """(arrival times in ms, events), in order; ends after the planned number of events."""
         left = self.plan.events
-        for rows in self._slices():
+        for rows in filter(len, self._slices()):
             told = rows if left is None else rows[:left]
             yield told["arrival"].tolist(), self._tell(told)
             if left is not None:
