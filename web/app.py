@@ -52,7 +52,7 @@ def create_app(
     app = FastAPI(title="Crossfade", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", lifespan=lifespan)
     app.add_middleware(Guard, web_host=settings.web_host)
     known = charts.load()
-    live = Live(settings, source, known, clock)
+    live = app.state.live = Live(settings, source, known, clock)
     _add_page(app)
     _add_health(app, live)
     _add_charts(app, live, known)
@@ -62,7 +62,7 @@ def create_app(
     @app.get("/api/live")
     async def snapshot(view: str = "behaviour", choice: Range = None, have: str = "") -> Response:
         """Everything that the page shows now. `have`: versions of charts that the page holds, with commas."""
-        found = await live.snapshot(view, choice, frozenset(have.split(",")))
+        found = await live.snapshot(view, choice, frozenset(filter(None, have.split(","))))
         return JSONResponse({**found, "scenarios": scenarios.states()}, headers={"cache-control": "no-store"})
 
     return app

@@ -19,6 +19,8 @@ OLD = timedelta(minutes=15)
 
 STEPS_MAX = 100
 
+FEW_STEPS = 10
+
 _STEPS_S = (5, 15, 60, 300, 900, 3600, 6 * 3600, 86400, 7 * 86400, 30 * 86400, 365 * 86400)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -36,7 +38,20 @@ class TimeRange:
     @property
     def params(self) -> dict[str, Any]:
         """Query parameters of every chart."""
-        return {"since": self.since, "until": self.until, "step_ms": self.step_ms}
+        return {
+            "since": self.since,
+            "until": self.until,
+            "step_ms": self.step_ms,
+            "long_step_ms": 4 * self.step_ms,
+            "complete_until": self.complete_until,
+        }
+
+    @property
+    def complete_until(self) -> datetime:
+        """Before this the steps are complete; `until` as long as there are only a few."""
+        if self.until - self.since < FEW_STEPS * timedelta(milliseconds=self.step_ms):
+            return self.until
+        return step_start(self.until, self.step_ms) - timedelta(milliseconds=1)
 
 
 def choose(choice: Choice | None, oldest: datetime, newest: datetime, now: datetime) -> TimeRange:
@@ -46,9 +61,14 @@ def choose(choice: Choice | None, oldest: datetime, newest: datetime, now: datet
     """
     if choice is None:
         choice = "all" if now - newest > OLD else "1h"
-    since = oldest if choice == "all" else newest - LENGTHS[choice]
-    shown = newest - max(since, oldest)
-    return TimeRange(choice, min(since, newest), newest, step_ms(shown))
+    since = oldest if choice == "all" else max(newest - LENGTHS[choice], oldest)
+    step = step_ms(newest - since)
+    return TimeRange(choice, step_start(min(since, newest), step), newest, step)
+
+
+def step_start(time: datetime, step: int) -> datetime:
+    """The start of the step (in milliseconds) that holds this time."""
+    return _EPOCH + timedelta(milliseconds=epoch_ms(time) // step * step)
 
 
 def step_ms(span: timedelta) -> int:

@@ -31,7 +31,7 @@ export function makeCard(chart) {
     h("p", { class: "muted about" }, chart.description),
     h("div", { class: "stage" }, plot, note),
   );
-  plot.style.minHeight = `${chart.spec.height + 40}px`;
+  plot.style.minHeight = `${chart.spec.height + 28}px`;
   cards.set(key, { chart, plot, note, links, version: null, rows: [], view: null, busy: false });
   return element;
 }

@@ -14,7 +14,7 @@ export function showHeadline(live) {
     ["Active listeners", number(seen.listeners), "in range"],
     ["Open alerts", number(seen.open_alerts), "now", seen.open_alerts ? "bad" : ""],
     ["Dead letters", number(seen.dead_letters), "all time", seen.dead_letters ? "warn" : ""],
-    ["Ledger", ledger.state, ledger.difference ? `${number(ledger.difference)} missing` : "nothing lost", ledgerTone[ledger.state]],
+    ["Ledger", ledger.state[0].toUpperCase() + ledger.state.slice(1), ledger.difference ? `${number(ledger.difference)} missing` : "nothing lost", ledgerTone[ledger.state]],
   ];
   show(byId("headline"), tiles, () =>
     tiles.map(([label, value, about, tone]) =>

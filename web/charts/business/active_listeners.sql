@@ -4,6 +4,6 @@ SELECT
   platform,
   COUNT(DISTINCT user_id) AS listeners
 FROM events
-WHERE `timestamp` BETWEEN @since AND @until
+WHERE `timestamp` BETWEEN @since AND @complete_until
 GROUP BY step, platform
 ORDER BY step, platform

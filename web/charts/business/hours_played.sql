@@ -4,6 +4,6 @@ SELECT
   platform,
   SUM(ms_played) / 3600000 AS hours
 FROM plays
-WHERE started_at BETWEEN @since AND @until
+WHERE started_at BETWEEN @since AND @complete_until
 GROUP BY step, platform
 ORDER BY step, platform

@@ -8,7 +8,7 @@ WITH first_seen AS (
 active AS (
   SELECT DISTINCT DIV(UNIX_MILLIS(`timestamp`), @step_ms) * @step_ms AS from_ms, tenant, user_id
   FROM events
-  WHERE `timestamp` BETWEEN @since AND @until
+  WHERE `timestamp` BETWEEN @since AND @complete_until
 )
 SELECT
   TIMESTAMP_MILLIS(a.from_ms) AS step,

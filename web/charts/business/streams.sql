@@ -6,7 +6,7 @@ WITH steps AS (
     COUNTIF(is_stream) AS streams,
     COUNTIF(is_scrobble) AS scrobbles
   FROM plays
-  WHERE started_at BETWEEN @since AND @until
+  WHERE started_at BETWEEN @since AND @complete_until
   GROUP BY step
 )
 SELECT step, counted_as, IF(counted_as = 'plays', plays, IF(counted_as = 'streams', streams, scrobbles)) AS plays

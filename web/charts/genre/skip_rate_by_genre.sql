@@ -1,4 +1,4 @@
--- Skips per play of each genre; genres with fewer than 5 plays say nothing.
+-- Skips per play of the most played genres, and of all.
 WITH counted AS (
   SELECT
     tenant, track_id, COUNTIF(event_type = 'play') AS plays, COUNTIF(event_type = 'skip') AS skips
@@ -14,6 +14,6 @@ SELECT
 FROM counted AS c
 JOIN current_insights AS i ON i.tenant = c.tenant AND i.track_id = c.track_id
 GROUP BY genre
-HAVING SUM(c.plays) >= 5
-ORDER BY skip_rate DESC, genre
+HAVING SUM(c.plays) > 0
+ORDER BY plays DESC, genre
 LIMIT 15
