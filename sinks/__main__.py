@@ -12,6 +12,7 @@ from schemas.telemetry import configure_logging, serve
 from sinks.runner import Sink
 from sinks.target import SinkError, Target
 from sinks.watch import Watch
+from warehouse.runner import WarehouseError
 
 
 def open_target(own: Settings) -> Target:
@@ -36,13 +37,14 @@ def main() -> int:
         wait_for_broker(own)
         target = open_target(own)
         try:
-            watch = Watch(own, target.reader)
+            sink = Sink(own, target)
+            watch = Watch(own, target.reader, sink.progress)
             serve(own.stage_host, own.sink_metrics_port, watch.health)
-            Sink(own, target).run(stopped)
+            sink.run(stopped)
             watch.stop()
         finally:
             target.close()
-    except (KafkaUnavailableError, SinkError) as error:
+    except (KafkaUnavailableError, SinkError, WarehouseError) as error:
         log.error(str(error))
         return 1
     except OSError as error:

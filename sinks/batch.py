@@ -54,11 +54,16 @@ class Decoded:
 
 
 class Batcher:
-    """Turns what was consumed into a Commit. Keeps `SeenIds`; `done` tells it that a commit succeeded."""
+    """Turns what was consumed into a Commit. Keeps `SeenIds`; `done` tells it that a commit succeeded.
+
+    `orphans` are rows (by table, as kafka_partition and kafka_offset) that a step left which was not completed: their
+    records count as loaded when they are read again, and are not written again.
+    """
 
     def __init__(self, codecs: Mapping[str, Codec], windows: Windows, held: Held) -> None:
         self._codecs, self._windows, self._held = codecs, windows, held
         self._tables = {t.topic: t for t in TABLES if t.topic is not None}
+        self.orphans: Mapping[str, pl.DataFrame] = {}
         self.seen = {t.name: SeenIds() for t in self._tables.values()}
 
     def prepare(
@@ -73,8 +78,9 @@ class Batcher:
         for topic in sorted({topic for topic, _ in taken}):
             mine = {place: records for place, records in sorted(taken.items()) if place[0] == topic}
             decoded = self._decode(topic, mine, after)
-            new = self._new(decoded)
-            rows[decoded.table.name] = decoded.rows.filter(new)
+            orphaned = self._orphaned(decoded)
+            new = self._new(decoded) | orphaned
+            rows[decoded.table.name] = decoded.rows.filter(new & ~orphaned)
             deduplicated[decoded.table.name] = int((~new).sum())
             broken += decoded.broken
             (_, partition), records = next(iter(mine.items()))
@@ -141,6 +147,19 @@ class Batcher:
             late[mine] = verdict[: len(mine)]
             progress[place] = replace(progress[place], clock_ms=clock)
         return pl.Series(late)
+
+    def _orphaned(self, decoded: Decoded) -> pl.Series:
+        """Marks the rows that an incomplete step has written."""
+        place = ["kafka_partition", "kafka_offset"]
+        written = self.orphans.get(decoded.table.name)
+        if written is None:
+            return pl.repeat(False, decoded.rows.height, dtype=pl.Boolean, eager=True)
+        marked = written.unique().with_columns(_orphan=pl.lit(True))
+        return (
+            decoded.rows.select(place)
+            .join(marked, on=place, how="left", maintain_order="left")["_orphan"]
+            .fill_null(False)
+        )
 
     def _new(self, decoded: Decoded) -> pl.Series:
         """Marks the rows that are neither earlier in the batch nor in the warehouse."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 import duckdb
@@ -85,6 +85,10 @@ class DuckDbTarget:
             "SELECT topic, partition, first_offset, next_offset, controls, broken, expired, clock_ms FROM _progress"
         ).fetchall()
         return {(topic, partition): Progress(*rest) for topic, partition, *rest in found}
+
+    def orphans(self, progress: Mapping[Place, Progress]) -> dict[str, pl.DataFrame]:  # noqa: ARG002 - the interface's
+        """None: a step is one transaction."""
+        return {}
 
     def keys(self, table: Table, since: datetime | None) -> Iterator[pl.DataFrame]:
         """Key columns of the rows, in batches of 200,000."""

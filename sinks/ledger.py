@@ -99,11 +99,11 @@ def figures(found: Counts, ends: Mapping[Place, tuple[int, int]]) -> Ledger:
     return Ledger(accepted, found.loaded, dead_lettered, found.deduplicated, in_flight)
 
 
-def lags(found: Counts, ends: Mapping[Place, tuple[int, int]]) -> dict[str, int]:
+def lags(progress: Mapping[Place, Progress], ends: Mapping[Place, tuple[int, int]]) -> dict[str, int]:
     """Records of each topic that are not in the warehouse."""
     lag: dict[str, int] = {}
     for place, (earliest, end) in ends.items():
-        own = found.progress.get(place, Progress(earliest, earliest))
+        own = progress.get(place, Progress(earliest, earliest))
         lag[place[0]] = lag.get(place[0], 0) + max(end - own.next_offset, 0)
     return lag
 

@@ -63,6 +63,10 @@ class Sink:
         finally:
             client.close()
 
+    def progress(self) -> dict[Place, Progress]:
+        """How far the warehouse is, by partition; empty until the sink is ready. May be asked by other threads."""
+        return dict(self._progress)
+
     def _known(self) -> int:
         return sum(len(seen) for seen in self._batcher.seen.values())
 
@@ -87,12 +91,14 @@ class Sink:
     def _assign(self, client: Consumer) -> None:
         """Starts every partition where the warehouse ends."""
         stored = self._target.progress()
-        self._progress = {}
+        self._batcher.orphans = self._target.orphans(stored)
+        progress: dict[Place, Progress] = {}
         for topic in sink_topics():
             for partition in partitions_of(client, topic):
                 place = (topic, partition)
-                self._progress[place] = start_of(place, stored.get(place), *offsets(client, topic, partition))
-        client.assign([TopicPartition(*place, own.next_offset) for place, own in self._progress.items()])
+                progress[place] = start_of(place, stored.get(place), *offsets(client, topic, partition))
+        client.assign([TopicPartition(*place, own.next_offset) for place, own in progress.items()])
+        self._progress = progress
 
     def _load(self, messages: Sequence[Message], letters: Producer) -> bool:
         """Loads what was consumed; False when partitions have to be assigned anew."""

@@ -65,6 +65,10 @@ class Target(Protocol):
         """What the last commit said."""
         ...
 
+    def orphans(self, progress: Mapping[Place, Progress]) -> Mapping[str, pl.DataFrame]:
+        """Rows of a step that was not completed, as (kafka_partition, kafka_offset) by table."""
+        ...
+
     def keys(self, table: Table, since: datetime | None) -> Iterator[pl.DataFrame]:
         """Key columns of all rows, in batches, for `SeenIds`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -89,14 +90,26 @@ def apply_duckdb(connection: duckdb.DuckDBPyConnection, dataset: str) -> None:
         cursor.commit()
 
 
-def apply_bigquery(client: bigquery.Client, dataset: bigquery.DatasetReference, private: tuple[Table, ...]) -> None:
-    """Makes what is missing; the sink's `private` tables too. Raises google.api_core.exceptions.GoogleAPIError."""
+def apply_bigquery(
+    client: bigquery.Client,
+    dataset: bigquery.DatasetReference,
+    *,
+    without: tuple[str, ...],
+    private: tuple[Table, ...],
+    views: Mapping[str, str],
+) -> None:
+    """Makes what is missing, with the sink's `private` tables; `views` (name and query) stand for tables left out.
+
+    Raises google.api_core.exceptions.GoogleAPIError.
+    """
     client.create_dataset(dataset, exists_ok=True)
-    for table in (*TABLES, *private):
+    for table in (*(each for each in TABLES if each.name not in without), *private):
         _run(client, dataset, create_table(table))
         present = {field.name for field in client.get_table(dataset.table(table.name)).schema}
         for ddl in missing_columns(table, present):
             _run(client, dataset, ddl)
+    for name, query in views.items():
+        _run(client, dataset, f"CREATE OR REPLACE VIEW `{name}` AS {query}")
     for view in VIEWS:
         _run(client, dataset, create_view(view))
 

@@ -55,7 +55,7 @@ def test_a_lost_record_shows() -> None:
 def test_lag_is_per_topic() -> None:
     """Records not yet in the warehouse, over all partitions of a topic."""
     found = counts(e0=Progress(0, 5), d=Progress(0, 2))
-    assert lags(found, {EVENTS0: (0, 9), EVENTS1: (4, 7), LETTERS: (0, 2)}) == {
+    assert lags(found.progress, {EVENTS0: (0, 9), EVENTS1: (4, 7), LETTERS: (0, 2)}) == {
         topics.EVENTS: 7,
         topics.DEAD_LETTERS: 0,
     }
