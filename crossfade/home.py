@@ -72,7 +72,8 @@ def note(data_dir: Path, children: list[int]) -> None:
     for pid in children:
         with contextlib.suppress(psutil.Error):
             known.append([pid, psutil.Process(pid).create_time()])
-    text = json.dumps({"pid": os.getpid(), "since": time.strftime("%H:%M:%S"), "children": known})
+    since = time.strftime("%H:%M:%S", time.localtime(psutil.Process().create_time()))
+    text = json.dumps({"pid": os.getpid(), "since": since, "children": known})
     with contextlib.suppress(OSError):  # a full disk must not end the run; the note is a courtesy
         (data_dir / LOCK_FILE).write_text(text)
 
