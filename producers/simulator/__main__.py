@@ -5,10 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from confluent_kafka import KafkaException, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from producers.door import Door, now_ms
 from producers.event import milliseconds
@@ -16,13 +20,14 @@ from producers.identity import pseudonyms
 from producers.simulator.scenario import NAMES, load
 from producers.simulator.stream import Item, Plan, Stream, encode
 from producers.source import CHUNK, Source, run
-from schemas import kafka
+from schemas import kafka, topics
 from schemas.reasons import BadRecordError
 from schemas.settings import Settings, settings
 
 RATE = 200.0
 BACKFILL_MS = 1_200_000
 _LOOK_AGAIN_S = 0.02
+_ATTEMPTS = 10
 
 
 def _time(text: str) -> int:
@@ -90,7 +95,8 @@ def _simulate(source: Source, options: argparse.Namespace) -> None:
     door = source.door = Door(source.settings, "simulator", interrupted=lambda: source.stopping)
     ahead_ms = 0 if now is None else now - now_ms()
     written, count = -1, 0
-    for arrivals, items in stream.batches():
+    live = options.events is None
+    for arrivals, items in stream.batches(after_ms=_newest_ms(source.settings) if live else 0):
         if written != len(stream.incidents):
             written = len(stream.incidents)
             _write_labels(labels, stream, source.settings)
@@ -108,6 +114,26 @@ def _simulate(source: Source, options: argparse.Namespace) -> None:
             break
     source.finish(door, options.end_of_input)
     source.summary(door, scenario=plan.name, labels=str(labels))
+
+
+def _newest_ms(known: Settings) -> int:
+    """When the newest event came in, at most now; 0 when there is none.
+
+    A live simulation tells nothing older: event time has moved on to there, so all of it would be late.
+    """
+    client = kafka.admin(known)
+    newest = OffsetSpec.max_timestamp()
+    asked = {TopicPartition(topics.EVENTS, p): newest for p in kafka.partitions_of(client, topics.EVENTS)}
+    for _ in range(_ATTEMPTS):
+        try:
+            found = [
+                int(answer.result().timestamp) for answer in client.list_offsets(asked, request_timeout=5).values()
+            ]
+        except KafkaException:  # a topic that was made just now has no leader for a moment
+            time.sleep(_LOOK_AGAIN_S * 10)
+        else:
+            return max(0, min(max(found), now_ms()))
+    raise kafka.KafkaUnavailableError(f"Kafka does not tell where {topics.EVENTS} ends: start the simulator again.")
 
 
 def _write(source: Source, stream: Stream, output: Path, labels: Path | None) -> None:

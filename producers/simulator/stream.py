@@ -81,10 +81,13 @@ class Stream:
         at = np.concatenate([rows["at"] for rows in crowd.advance(1_800_000)])
         return int(((at >= 600_000) & (at < 1_800_000)).sum()) / 1_000 / 1_200
 
-    def batches(self) -> Iterator[tuple[list[int], list[Item]]]:
-        """(arrival times in ms, events), in order; ends after the planned number of events."""
+    def batches(self, after_ms: int = 0) -> Iterator[tuple[list[int], list[Item]]]:
+        """(arrival times in ms, events), in order; ends after the planned number of events.
+
+        Events that arrived until `after_ms` happen, but are not told.
+        """
         left = self.plan.events
-        for rows in filter(len, self._slices()):
+        for rows in filter(len, (rows[rows["arrival"] > after_ms] for rows in self._slices())):
             told = rows if left is None else rows[:left]
             yield told["arrival"].tolist(), self._tell(told)
             if left is not None:
