@@ -31,6 +31,7 @@ async function start() {
 
 function open() {
   const named = location.hash.slice(1);
+  if (named === view && panels.has(view)) return;
   if (views.some(({ name }) => name === named)) view = named;
   for (const { name } of views) {
     const tab = byId(`tab-${name}`);
@@ -59,6 +60,7 @@ function moveByKey(event) {
   if (to === undefined) return;
   event.preventDefault();
   location.hash = views[to].name;
+  open(); // at once: the next key counts from here
   byId(`tab-${views[to].name}`).focus();
 }
 
