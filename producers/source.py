@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from confluent_kafka import KafkaException
+
 from producers.door import Door, now_ms
 from producers.end_of_input import end_input
 from schemas import telemetry
@@ -91,7 +93,7 @@ def run(stage: str, settings: Settings, work: Callable[[Source], None]) -> int:
     try:
         source.serve()
         work(source)
-    except (KafkaUnavailableError, ValueError, OSError) as error:
+    except (KafkaUnavailableError, KafkaException, ValueError, OSError) as error:
         source.log.error(str(error))
         return 1
     sys.stdout.flush()
