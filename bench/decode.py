@@ -55,7 +55,7 @@ def main() -> None:
     table = [
         _HEADING,
         "",
-        f"`python -m bench.decode --events {options.events} --rounds {options.rounds}`: one batch of events, decoded and "
+        f"`python -m bench.decode --events {options.events} --rounds {options.rounds}`: one batch, decoded and "
         "length-checked as columns, against fastavro one by one, in turns within one run.",
         "",
         "| | speed against fastavro |",

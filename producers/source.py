@@ -13,13 +13,17 @@ from typing import Any
 from confluent_kafka import KafkaException
 
 from producers.door import Door, now_ms
+from producers.door import Source as SourceName
 from producers.end_of_input import end_input
-from schemas import telemetry
+from schemas import kafka, telemetry, topics
 from schemas.kafka import KafkaUnavailableError
 from schemas.settings import Settings
 
 CHUNK = 1_000
 """Events between two looks at the clock, the stop signal and the delivery reports."""
+
+
+_BROKER_TIMEOUT_S = 30.0
 
 
 class Source:
@@ -45,6 +49,26 @@ class Source:
     def serve(self) -> None:
         """Serves /metrics and /healthz; raises OSError when the port is taken."""
         telemetry.serve(self.settings.stage_host, self.settings.simulator_metrics_port, self._health)
+
+    def open_door(self, name: SourceName) -> Door:
+        """A door, once Kafka answers and has the topics; raises KafkaUnavailableError after 30 s, or when stopped."""
+        end = time.monotonic() + _BROKER_TIMEOUT_S
+        while True:
+            try:
+                kafka.wait_for_broker(self.settings, timeout_s=0)
+                break
+            except KafkaUnavailableError:
+                servers = self.settings.kafka_bootstrap_servers
+                if not servers:
+                    raise
+                if self.stopping or time.monotonic() > end:
+                    raise KafkaUnavailableError(
+                        f"No Kafka answers at {servers}: is it running, and is KAFKA_BOOTSTRAP_SERVERS right?"
+                    ) from None
+        self.door = Door(self.settings, name, interrupted=lambda: self.stopping)
+        for topic in (topics.EVENTS, topics.DEAD_LETTERS):
+            kafka.partitions_of(self.door.producer, topic)
+        return self.door
 
     def finish(self, door: Door, end_of_input: bool) -> None:
         """Waits for every acknowledgement; with `end_of_input`, then closes the open windows."""

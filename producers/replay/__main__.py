@@ -12,7 +12,6 @@ from producers.door import Door
 from producers.importers import Row
 from producers.importers.detect import Recording
 from producers.source import CHUNK, Pace, Source, run
-from schemas import kafka
 from schemas.settings import settings
 
 _PROGRESS_S = 2.0
@@ -40,8 +39,7 @@ def _replay(source: Source, options: argparse.Namespace) -> None:
     if options.rate is not None and options.rate <= 0:
         raise ValueError("--rate is above 0")
     recordings = [_open(path, options.user) for path in options.files]  # a wrong name is told before anything is sent
-    kafka.wait_for_broker(source.settings)
-    door = source.door = Door(source.settings, "replay", interrupted=lambda: source.stopping)
+    door = source.open_door("replay")
     pace = Pace(options.rate) if options.rate else None
     rows = 0
     for recording in recordings:

@@ -14,7 +14,7 @@ from typing import Any
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
-from producers.door import Door, now_ms
+from producers.door import now_ms
 from producers.event import milliseconds
 from producers.identity import pseudonyms
 from producers.simulator.scenario import NAMES, load
@@ -26,6 +26,7 @@ from schemas.settings import Settings, settings
 
 RATE = 200.0
 BACKFILL_MS = 1_200_000
+BACKFILL_MAX_EVENTS = 240_000
 _LOOK_AGAIN_S = 0.02
 _ATTEMPTS = 10
 
@@ -66,7 +67,7 @@ def plan_of(options: argparse.Namespace, now: int) -> tuple[Plan, int | None]:
     if options.start is not None:
         start = options.start
     elif live:
-        start = now - BACKFILL_MS
+        start = now - min(BACKFILL_MS, round(BACKFILL_MAX_EVENTS / rate * 1000))
     else:
         start = now if options.rate else now - round(options.events / rate * 1000)
     name = options.scenario if options.config is None else options.config.stem
@@ -90,9 +91,8 @@ def _simulate(source: Source, options: argparse.Namespace) -> None:
     if options.output:
         _write(source, stream, options.output, options.labels)
         return
-    kafka.wait_for_broker(source.settings)
     labels = options.labels or source.settings.data_dir / f"labels-{plan.name}.json"
-    door = source.door = Door(source.settings, "simulator", interrupted=lambda: source.stopping)
+    door = source.open_door("simulator")
     ahead_ms = 0 if now is None else now - now_ms()
     written, count = -1, 0
     live = options.events is None

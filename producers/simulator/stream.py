@@ -24,7 +24,8 @@ Item = dict[str, Any] | bytes
 LIVE_SPAN_MS = 1_200_000
 """Incidents of a simulation without end come again after this time."""
 
-_WARM_UP_MS = 600_000
+_WARM_UP_MS = (120_000, 600_000)
+_WARM_UP_EVENTS = 1_000_000
 _SLICE_EVENTS = 4_000
 _DISORDER_MS = (500, 6_000)
 _LATE_MS = (80_000, 300_000)
@@ -61,9 +62,9 @@ class Stream:
         random = np.random.default_rng(plan.seed)
         self.catalogue = Catalogue(plan.scenario, random)
         self.incidents = plant(plan.scenario, plan.start_ms, plan.span_ms)
-        start_ms = plan.start_ms - _WARM_UP_MS
+        self._opens_ms = plan.start_ms - int(np.clip(_WARM_UP_EVENTS / plan.rate * 1000, *_WARM_UP_MS))
         seats = max(1, round(plan.rate / self._events_per_seat_s(random)))
-        self.crowd = Crowd(plan.scenario, self.catalogue, seats, start_ms, random, self.incidents)
+        self.crowd = Crowd(plan.scenario, self.catalogue, seats, self._opens_ms, random, self.incidents)
         self._random, self._number, self._begun = random, 0, plan.start_ms
         people = self.crowd.listeners
         countries = list(plan.scenario.countries.items())
@@ -112,7 +113,7 @@ class Stream:
         start_ms = self.plan.start_ms
         slice_ms = int(np.clip(_SLICE_EVENTS / self.plan.rate * 1000, 100, 10_000))
         waiting = np.zeros(0, ROW)
-        end_ms = start_ms - _WARM_UP_MS
+        end_ms = self._opens_ms
         while True:
             begin_ms, end_ms = end_ms, end_ms + slice_ms
             told: list[Rows] = []

@@ -207,6 +207,7 @@ def test_the_arguments_say_when_time_begins() -> None:
         "--events 2000 --rate 100": (START, START),
         "": (START - 1_200_000, START),
         "--rate 50": (START - 1_200_000, START),
+        "--rate 5000": (START - 48_000, START),
         "--events 2000 --start 2026-01-15T09:30:00Z": (1_768_469_400_000, None),
     }
     for arguments, expected in cases.items():
