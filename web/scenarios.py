@@ -84,8 +84,9 @@ class Scenarios:
         self._logs.mkdir(parents=True, exist_ok=True)
         log = self._logs / f"scenario-{name}.log"
         bound = [sys.executable, "-I", "-S", "-c", _BOUND_TO_PARENT, str(os.getpid()), *self._command(name)]
+        env = {**os.environ, "CROSSFADE_SIMULATOR_METRICS_PORT": "0"}  # several at once: any free port
         with log.open("wb") as out:
-            process = subprocess.Popen(bound, cwd=HOME, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+            process = subprocess.Popen(bound, cwd=HOME, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out)
         self._runs[name] = _Run(process, time.time(), log)
 
     async def stop(self, name: str) -> None:

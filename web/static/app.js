@@ -1,11 +1,11 @@
-// The page: asks /api/live every two seconds for what is shown, and shows it.
+// The page: asks /api/live again and again for what is shown, and shows it.
 
 import { heldVersions, makeCard, setThemes, updateCard } from "./charts.js";
-import { byId, h, time } from "./dom.js";
+import { byId, h, span } from "./dom.js";
 import { notice, showAlerts, showHeadline, showLedger, showLetters, showScenarios } from "./panels.js";
 import { makeFinder, showMostPlayed } from "./similar.js";
 
-const EVERY_MS = 2000;
+const EVERY_MS = { live: 2000, waiting: 700, reconnecting: 1000 };
 const states = { live: "Live", waiting: "Waiting for events", reconnecting: "Reconnecting" };
 const panels = new Map();
 
@@ -82,7 +82,7 @@ async function ask() {
     if (mine === asking) setState("reconnecting");
   } finally {
     clearTimeout(late);
-    if (mine === asking && !document.hidden) timer = setTimeout(ask, EVERY_MS);
+    if (mine === asking && !document.hidden) timer = setTimeout(ask, EVERY_MS[byId("state").dataset.state]);
   }
 }
 
@@ -101,7 +101,7 @@ function render(live, asked) {
   byId("panels").hidden = live.state === "waiting";
   if (!live.headline) return;
   if (live.range) {
-    byId("stretch").textContent = `${time(live.range.since)} – ${time(live.range.until)}`;
+    byId("stretch").textContent = span(live.range.since, live.range.until);
     byId("range").querySelector(`[value="${live.range.choice}"]`).checked = true;
   }
   showHeadline(live);

@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 
 const dark = matchMedia("(prefers-color-scheme: dark)");
-const wide = 110;
+const legendItemWidth = 92;
 
 let themes = {};
 const cards = new Map();
@@ -80,7 +80,7 @@ async function draw(card) {
 
 async function embed(card) {
   const theme = structuredClone(themes[dark.matches ? "dark" : "light"]);
-  theme.legend.columns = Math.max(2, Math.floor(card.plot.clientWidth / wide));
+  theme.legend.columns = Math.max(2, Math.floor(card.plot.clientWidth / legendItemWidth));
   const spec = { ...card.chart.spec, data: { name: "rows", values: card.rows } };
   spec.autosize = { type: "fit-x", contains: "padding" };
   const options = { ast: true, actions: false, renderer: "svg", defaultStyle: false, config: theme, tooltip };

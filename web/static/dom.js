@@ -42,3 +42,10 @@ export function time(iso) {
   const old = Math.abs(Date.now() - date) > 300 * 86400e3;
   return (old ? fullYear : full).format(date);
 }
+
+// From - to; the day once when it is the same.
+export function span(since, until) {
+  const [from, to] = [time(since), time(until)];
+  const [sameDay, clockTime] = to.split(/, (?=[^,]*$)/);
+  return from.startsWith(sameDay) ? `${from} – ${clockTime}` : `${from} – ${to}`;
+}

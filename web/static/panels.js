@@ -14,13 +14,18 @@ export function showHeadline(live) {
     ["Active listeners", number(seen.listeners), "in range"],
     ["Open alerts", number(seen.open_alerts), "now", seen.open_alerts ? "bad" : ""],
     ["Dead letters", number(seen.dead_letters), "all time", seen.dead_letters ? "warn" : ""],
-    ["Ledger", ledger.state[0].toUpperCase() + ledger.state.slice(1), ledger.difference ? `${number(ledger.difference)} missing` : "nothing lost", ledgerTone[ledger.state]],
+    ["Ledger", ledger.state[0].toUpperCase() + ledger.state.slice(1), ledgerNote(ledger), ledgerTone[ledger.state]],
   ];
   show(byId("headline"), tiles, () =>
     tiles.map(([label, value, about, tone]) =>
       h("div", { class: `tile ${tone ?? ""}` }, h("p", { class: "label" }, label), h("p", { class: "value" }, value), h("p", { class: "muted" }, about)),
     ),
   );
+}
+
+function ledgerNote(ledger) {
+  if (ledger.difference) return `${number(ledger.difference)} missing`;
+  return ledger.in_flight ? `${number(ledger.in_flight)} on the way` : "nothing lost";
 }
 
 export function showScenarios(scenarios, act) {
@@ -65,7 +70,7 @@ function alertItem(alert) {
   return h(
     "li",
     { class: open ? alert.severity : "resolved" },
-    h("p", {}, h("span", { class: "badge" }, open ? alert.severity : "resolved"), " ", h("b", {}, alert.kind.replaceAll("_", " ")), " ", h("span", { class: "muted" }, alert.series)),
+    h("p", {}, h("span", { class: "badge" }, open ? alert.severity : "resolved"), " ", h("b", {}, alert.kind.replaceAll("_", " ")), " ", alert.summary.includes(alert.series) ? null : h("span", { class: "muted" }, alert.series)),
     h("p", {}, alert.summary),
     h("p", { class: "muted" }, `${when} · `, h("a", { href: `/runbooks/${encodeURIComponent(runbook)}` }, "runbook")),
   );

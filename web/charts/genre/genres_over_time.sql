@@ -1,4 +1,5 @@
--- Plays by genre over time; the seven most played, and the others together.
+-- Plays by genre over time: the seven most played, and the others together. Steps with hardly any plays (late events)
+-- would show a false mix.
 WITH steps AS (
   SELECT TIMESTAMP_MILLIS(DIV(UNIX_MILLIS(`timestamp`), @step_ms) * @step_ms) AS step, tenant, track_id, COUNT(*) AS plays
   FROM events
@@ -13,9 +14,14 @@ genres AS (
 ),
 ranked AS (
   SELECT genre, ROW_NUMBER() OVER (ORDER BY SUM(plays) DESC, genre) AS place FROM genres GROUP BY genre
+),
+totals AS (
+  SELECT step, SUM(plays) AS total FROM genres GROUP BY step
 )
 SELECT g.step, IF(r.place <= 7, g.genre, 'other') AS shown_genre, SUM(g.plays) AS plays
 FROM genres AS g
 JOIN ranked AS r ON r.genre = g.genre
+JOIN totals AS t ON t.step = g.step
+WHERE t.total * 50 >= (SELECT MAX(total) FROM totals)
 GROUP BY g.step, shown_genre
 ORDER BY g.step, shown_genre
