@@ -8,8 +8,6 @@ from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
-from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
-from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from schemas.codec import Codec, schema
 from schemas.settings import Settings
@@ -123,6 +121,10 @@ def codec_of(settings: Settings, topic: str) -> Codec:
 
 
 def _register(settings: Settings, topic: str, name: str) -> int:
+    # the client takes long to import and is of use only with a registry
+    from confluent_kafka.schema_registry import Schema, SchemaRegistryClient  # noqa: PLC0415
+    from confluent_kafka.schema_registry.error import SchemaRegistryError  # noqa: PLC0415
+
     client = SchemaRegistryClient({"url": settings.schema_registry_url})
     try:
         registered: int = client.register_schema(f"{topic}-value", Schema(json.dumps(schema(name)), "AVRO"))
