@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 
 ALPHA = 0.1
-WARM_UP_WINDOWS = 8
+WARM_UP_WINDOWS = 6
 CONFIRM_WINDOWS = 2
 RELEARN_WINDOWS = 60
 """After so many deviating windows the new level is taken as normal."""
@@ -55,8 +55,11 @@ class Baseline:
         """Standard deviations between x and the mean; the deviation is at least `least_deviation`."""
         return (x - self.mean) / max(math.sqrt(self.variance), least_deviation)
 
-    def step(self, x: float, start: int, kind: str) -> str:
-        """Takes a judged window: `kind` names its deviation, '' is normal. Returns 'raised', 'resolved' or ''."""
+    def step(self, x: float, start: int, kind: str, *, is_beyond_doubt: bool = False) -> str:
+        """Takes a judged window: `kind` names its deviation, '' is normal. Returns 'raised', 'resolved' or ''.
+
+        A deviation is confirmed by a second window, unless it is beyond doubt.
+        """
         if not kind or (self.raised and kind != self.kind):
             self.normal += 1
             self.deviating = 0
@@ -72,7 +75,7 @@ class Baseline:
         if self.raised and self.deviating >= RELEARN_WINDOWS:
             self.mean, self.variance, self.learnt, self.deviating, self.raised = x, 0.0, 2, 0, False
             return "resolved"
-        if not self.raised and self.deviating >= CONFIRM_WINDOWS:
+        if not self.raised and (is_beyond_doubt or self.deviating >= CONFIRM_WINDOWS):
             self.raised = True
             return "raised"
         return ""

@@ -13,6 +13,8 @@ LEAST_EXPECTED = 30.0
 """Series that expect fewer events a window are not judged: chance alone would alarm."""
 SCORE = 6.0
 DROP_RATIO, SURGE_RATIO = 0.5, 2.0
+SURE_RATIO = 4.0
+"""A surge of this size needs no second window; a drop always does, because the last window of an input is a part."""
 
 
 class Volume:
@@ -41,7 +43,7 @@ class Volume:
                     kind = "drop"
                 elif score >= SCORE and x >= SURGE_RATIO * expected:
                     kind = "surge"
-            status = baseline.step(x, start, kind)
+            status = baseline.step(x, start, kind, is_beyond_doubt=kind == "surge" and x >= SURE_RATIO * expected)
             if status:
                 alerts.append(_alert(status, series, baseline, end, x, expected, score))
         return alerts

@@ -56,6 +56,11 @@ def test_one_odd_window_is_not_enough() -> None:
     assert volume([100] * 20 + [0] + [100] * 5) == []
 
 
+def test_a_surge_beyond_doubt_needs_no_second_window() -> None:
+    """One window with five times the volume is raised at once."""
+    assert told(volume([100] * 20 + [500] + [100] * 5)) == [("surge", "raised", 20), ("surge", "resolved", 20)]
+
+
 def test_a_skip_surge_is_raised_and_resolved() -> None:
     """A bad recommendation doubles the skip rate of a platform."""
     detector, alerts = SkipRate(), []
