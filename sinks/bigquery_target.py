@@ -115,7 +115,8 @@ class BigQueryTarget:
     def _open(self) -> None:
         """Shuts out the session before, and writes down the streams of this one."""
         last = self.reader.query(
-            "SELECT MAX(sequence) AS sequence, MAX(IF(ARRAY_LENGTH(streams) > 0, sequence, NULL)) AS session FROM _journal"
+            "SELECT MAX(sequence) AS sequence, MAX(IF(ARRAY_LENGTH(streams) > 0, sequence, NULL)) AS session "
+            "FROM _journal"
         ).rows[0]
         self._sequence = int(last["sequence"] or 0)
         asked = "SELECT s FROM _journal AS j, UNNEST(j.streams) AS s WHERE j.sequence = @session"

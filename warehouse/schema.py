@@ -61,7 +61,11 @@ def _quoted(text: str) -> str:
 
 def create_view(name: str) -> str:
     """The view in BigQuery's DDL, from views/<name>.sql."""
-    return f"CREATE OR REPLACE VIEW `{name}` AS\n{(Path(__file__).parent / 'views' / f'{name}.sql').read_text()}"
+    return f"CREATE OR REPLACE VIEW `{name}` AS\n{_view_query(name)}"
+
+
+def _view_query(name: str) -> str:
+    return (Path(__file__).parent / "views" / f"{name}.sql").read_text()
 
 
 def missing_columns(table: Table, present: set[str]) -> list[str]:
@@ -103,15 +107,19 @@ def apply_bigquery(
     Raises google.api_core.exceptions.GoogleAPIError.
     """
     client.create_dataset(dataset, exists_ok=True)
+    there = {item.table_id: item for item in client.list_tables(dataset)}
     for table in (*(each for each in TABLES if each.name not in without), *private):
-        _run(client, dataset, create_table(table))
+        if table.name not in there:
+            _run(client, dataset, create_table(table))
+            continue
         present = {field.name for field in client.get_table(dataset.table(table.name)).schema}
         for ddl in missing_columns(table, present):
             _run(client, dataset, ddl)
-    for name, query in views.items():
-        _run(client, dataset, f"CREATE OR REPLACE VIEW `{name}` AS {query}")
-    for view in VIEWS:
-        _run(client, dataset, create_view(view))
+    queries = {**views, **{name: _view_query(name) for name in VIEWS}}
+    for name, query in queries.items():
+        wanted = qualified(parse(query), dataset.dataset_id).sql("bigquery", comments=False)
+        if name not in there or client.get_table(dataset.table(name)).view_query != wanted:
+            _run(client, dataset, f"CREATE OR REPLACE VIEW `{name}` AS {wanted}")
 
 
 def _run(client: Any, dataset: Any, ddl: str) -> None:

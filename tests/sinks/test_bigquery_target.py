@@ -24,7 +24,7 @@ from schemas import topics
 from schemas.settings import Settings
 from schemas.tables import TABLES, table
 from sinks.arrow import REQUEST_MAX_BYTES, arrow_schema, record_batches
-from sinks.batch import Batcher, Record
+from sinks.batch import DAY_MS, Batcher, Record
 from sinks.bigquery_target import BigQueryTarget
 from sinks.ledger import counts
 from sinks.seen import hashes
@@ -98,7 +98,7 @@ def batcher_of(target: BigQueryTarget) -> Batcher:
     batcher = Batcher(CODECS, WINDOWS, target.held)
     for each in (table("events"), table("dead_letters")):
         for rows in target.keys(each, None):
-            batcher.seen[each.name].add(hashes(rows, key_columns(each)), 0)
+            batcher.seen[each.name].add(hashes(rows, key_columns(each)), NOW_MS // DAY_MS)
     batcher.orphans = target.orphans(target.progress())
     return batcher
 
