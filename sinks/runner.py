@@ -121,7 +121,7 @@ class Sink:
 
     def _commit(self, taken: dict[Place, list[Record]], letters: Producer) -> None:
         step, broken = self._batcher.prepare(taken, self._progress, self._now_ms())
-        self._send_letters([bad for bad in broken if bad.place[0] != topics.EVENTS], letters)
+        self._send_letters([bad for bad in broken if not bad.is_letter_of_worker], letters)
         with metrics.SINK_COMMIT_SECONDS.time():
             self._target.commit(step)
         self._progress.update(step.progress)
