@@ -200,42 +200,52 @@ def countable(avro_type: Any) -> bool:
 
 
 def encoded_size(frame: pl.DataFrame, fields: list[Field]) -> npt.NDArray[np.int64]:
-    """Bytes that Avro needs for each row, from the columns alone."""
-    total = np.zeros(frame.height, np.int64)
-    for field in fields:
-        total += _column_size(frame[field["name"]], field["type"])
+    """Bytes that Avro needs for each row, from the columns alone.
+
+    Raises TypeError for a type without one size. All lengths are taken in one query: queries cost, not rows.
+    """
+    parts = [part for field in fields for part in _size_parts(pl.col(field["name"]), field["type"])]
+    fixed = sum(part for part in parts if isinstance(part, int))
+    variable = [part for part in parts if not isinstance(part, int)]
+    taken = frame.select(expression.alias(str(i)) for i, (_, expression) in enumerate(variable))
+    total = np.full(frame.height, fixed, np.int64)
+    for (kind, _), column in zip(variable, taken.iter_columns(), strict=True):
+        missing = column.null_count()
+        if missing == frame.height:
+            continue
+        numbers = (column.fill_null(0) if missing else column).to_numpy()
+        size = _varint_size(numbers) if kind != "fixed" else numbers
+        size = size + numbers if kind == "length" else size
+        total += np.where(column.is_not_null().to_numpy(), size, 0) if missing else size
     return total
 
 
-def _column_size(column: pl.Series, avro_type: Any) -> npt.NDArray[np.int64]:
+def _size_parts(column: pl.Expr, avro_type: Any) -> list[int | tuple[str, pl.Expr]]:
+    """What adds to the size: a number for every row, or (`number`, `length` or `fixed`, an Int64 expression).
+
+    An expression is null where the value is, and then adds nothing.
+    """
     if isinstance(avro_type, list):
-        branch = next(t for t in avro_type if t != "null")
-        if column.null_count() == len(column):
-            return np.ones(len(column), np.int64)
-        present = column.is_not_null().to_numpy()
-        return np.where(present, _column_size(column, branch), 0) + 1
+        (branch,) = (t for t in avro_type if t != "null")
+        parts = _size_parts(column, branch)
+        present = pl.when(column.is_not_null())
+        return [1, *(("fixed", present.then(pl.lit(p, pl.Int64))) if isinstance(p, int) else p for p in parts)]
     kind = avro_type["type"] if isinstance(avro_type, dict) else avro_type
     match kind:
         case "record":
-            return encoded_size(column.struct.unnest(), avro_type["fields"])
+            return [p for f in avro_type["fields"] for p in _size_parts(column.struct.field(f["name"]), f["type"])]
         case "string":
-            length = _integers(column.str.len_bytes())
-            return _varint_size(length) + length
+            return [("length", column.str.len_bytes().cast(pl.Int64))]
         case "bytes":
-            length = _integers(column.bin.size())
-            return _varint_size(length) + length
+            return [("length", column.bin.size().cast(pl.Int64))]
         case "int" | "long":
-            return _varint_size(_integers(column))
+            return [("number", column.cast(pl.Int64))]
         case "enum" | "boolean":
-            return np.ones(len(column), np.int64)
+            return [1]
         case "double" | "float":
-            return np.full(len(column), 8 if kind == "double" else 4, np.int64)
+            return [8 if kind == "double" else 4]
         case _:
             raise TypeError(f"no size is known for Avro type {kind}")
-
-
-def _integers(column: pl.Series) -> npt.NDArray[np.int64]:
-    return column.cast(pl.Int64).fill_null(0).to_numpy()
 
 
 def _varint_size(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

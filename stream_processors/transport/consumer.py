@@ -18,6 +18,10 @@ ResumeAt = Callable[[TP], Awaitable[int | None]]
 """Loads the state of an input partition and tells its next offset (None: from the earliest that is kept)."""
 
 
+_FETCH_MIN_BYTES = 1 << 20
+_FETCH_MAX_WAIT_MS = 200
+
+
 class BatchSchema(Schema):  # type: ignore[misc]  # Faust's classes have no types
     """Hands the batch to the agent as it came; `app.topic(schema=BatchSchema())` makes a topic columnar."""
 
@@ -54,8 +58,12 @@ class ColumnarFetcher(Fetcher):  # type: ignore[misc]
 
     @classmethod
     def adopt(cls, fetcher: Any, is_columnar: Callable[[str], bool]) -> None:
-        """Turns a living Fetcher into one of this class: aiokafka builds it itself and offers no factory."""
+        """Turns a living Fetcher into one of this class: aiokafka builds it itself and offers no factory.
+
+        A batch costs some milliseconds however small it is, so the broker is asked to wait for more, but not for long.
+        """
         fetcher.__class__ = cls
+        fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = _FETCH_MIN_BYTES, _FETCH_MAX_WAIT_MS
         fetcher._client = _Tap(fetcher._client, is_columnar)
 
     async def _proc_fetch_request(self, assignment: Any, node_id: Any, request: Any) -> Any:
