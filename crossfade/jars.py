@@ -7,6 +7,7 @@ import hashlib
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ ROOTS = (f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}", "org.slf4j:slf4j-simple
 LOCK = Path(__file__).with_name("kafka_jars.lock")
 THREADS = 8
 ATTEMPTS = 3
+_STALE_S = 3600
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
 
 Progress = Callable[[int, int], None]
@@ -70,6 +72,9 @@ def fetch(cache_dir: Path, progress: Progress) -> Path:
         return home
     try:
         home.mkdir(parents=True, exist_ok=True)
+        for left in cache_dir.glob("fetch-*"):  # by a start that was cut short
+            if time.time() - left.stat().st_mtime > _STALE_S:
+                shutil.rmtree(left, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix="fetch-", dir=cache_dir, ignore_cleanup_errors=True) as room:
             progress(total - len(wanted), total)
             pool = ThreadPoolExecutor(THREADS)
