@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -43,17 +43,20 @@ def create_app(
     clock: Callable[[], datetime] = _utc_now,
 ) -> FastAPI:
     """The application; simulators that it started stop with it."""
+    making = Threads(1)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        app.state.vega = asyncio.create_task(making.run(lambda: charts.vega_script(settings.cache_dir)))
         yield
+        app.state.vega.cancel()
         await scenarios.stop_all()
 
     app = FastAPI(title="Crossfade", docs_url=None, redoc_url=None, openapi_url="/api/openapi.json", lifespan=lifespan)
     app.add_middleware(Guard, web_host=settings.web_host)
     known = charts.load()
     live = app.state.live = Live(settings, source, known, clock)
-    _add_page(app)
+    _add_page(app, settings.cache_dir, making)
     _add_health(app, live)
     _add_charts(app, live, known)
     _add_tracks(app, live)
@@ -68,18 +71,19 @@ def create_app(
     return app
 
 
-def _add_page(app: FastAPI) -> None:
+def _add_page(app: FastAPI, cache_dir: Path, making: Threads) -> None:
     @app.get("/", include_in_schema=False)
     async def index(request: Request) -> Response:
         return _with_etag(request, (STATIC / "index.html").read_bytes(), "text/html; charset=utf-8")
 
-    @cache
-    def vega() -> bytes:
-        return charts.vega_script().encode()
-
     @app.get("/static/vega.js", include_in_schema=False)
     async def vega_script(request: Request) -> Response:
-        return _with_etag(request, await asyncio.to_thread(vega), "text/javascript; charset=utf-8")
+        try:
+            script = await asyncio.shield(app.state.vega)
+        except (OSError, subprocess.SubprocessError):
+            app.state.vega = asyncio.create_task(making.run(lambda: charts.vega_script(cache_dir)))
+            return _problem(503, "The drawing library could not be made: is the cache directory writable?")
+        return _with_etag(request, script, "text/javascript; charset=utf-8")
 
     @app.get("/static/{name}", include_in_schema=False)
     async def static(name: str) -> Response:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +23,13 @@ from web.time_range import epoch_ms
 HERE = Path(__file__).parent
 
 VEGA_LITE = "6.4"
+
+BUNDLE_WITHIN_S = 120
+
+_BUNDLE = """
+import sys, vl_convert
+sys.stdout.buffer.write(vl_convert.javascript_bundle(vl_version=sys.argv[1]).encode())
+"""
 
 VIEWS: dict[str, str] = {
     "behaviour": "User behaviour",
@@ -124,7 +135,19 @@ def to_png(chart: Chart, answer: Answer, theme: Theme = "light") -> bytes:
     return png
 
 
-def vega_script() -> str:
-    """Vega, Vega-Lite and vega-embed as one script."""
-    script: str = vl_convert.javascript_bundle(vl_version=VEGA_LITE)  # type: ignore[call-arg]  # its stub is wrong
-    return script
+def vega_script(cache_dir: Path) -> bytes:
+    """Vega, Vega-Lite and vega-embed as one script, kept in `cache_dir`.
+
+    Made by a process of its own: the bundler holds the interpreter for seconds, in which nobody would be answered.
+    Raises OSError and subprocess.SubprocessError.
+    """
+    file = cache_dir / f"vega-{version('vl-convert-python')}-{VEGA_LITE}.js"
+    if not file.exists():
+        made = subprocess.run(
+            [sys.executable, "-c", _BUNDLE, VEGA_LITE], capture_output=True, check=True, timeout=BUNDLE_WITHIN_S
+        )
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        part = file.with_suffix(f".{os.getpid()}.part")
+        part.write_bytes(made.stdout)
+        part.replace(file)
+    return file.read_bytes()

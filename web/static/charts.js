@@ -5,6 +5,12 @@ import { h } from "./dom.js";
 const dark = matchMedia("(prefers-color-scheme: dark)");
 const legendItemWidth = 92;
 
+// The library is large: tabs, numbers and buttons do not wait for it.
+const drawable = new Promise((ready) => {
+  if (window.vegaEmbed) ready();
+  else document.getElementById("vega").addEventListener("load", ready);
+});
+
 let themes = {};
 const cards = new Map();
 
@@ -79,6 +85,7 @@ async function draw(card) {
 }
 
 async function embed(card) {
+  await drawable;
   const theme = structuredClone(themes[dark.matches ? "dark" : "light"]);
   theme.legend.columns = Math.max(2, Math.floor(card.plot.clientWidth / legendItemWidth));
   const spec = { ...card.chart.spec, data: { name: "rows", values: card.rows } };
