@@ -23,6 +23,7 @@ from schemas.reasons import BadRecordError, Reason
 os.environ["RUST_BACKTRACE"] = "0"  # polars panics on a broken block, which is handled here; one line says so
 
 _SYNC = b"S" * 16
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 _VARINT_BOUNDS = np.array([1 << (7 * k - 1) for k in range(1, 10)], np.int64)
 _SINGLE_OBJECT_FIELDS = [{"name": "_magic", "type": "int"}, {"name": "_schema", "type": "double"}]
 _CONFLUENT_FIELDS = [{"name": "_magic", "type": "int"}, {"name": "_schema", "type": "float"}]
@@ -152,9 +153,9 @@ class Codec:
 
     def fits(self, frame: pl.DataFrame, sizes: npt.NDArray[np.int64]) -> bool:
         """True when each row, encoded again, would have exactly its own size: no record slipped into a neighbour."""
-        if not self._countable:
-            return frame.height == len(sizes)
-        return frame.height == len(sizes) and bool((encoded_size(frame, self.fields) == sizes).all())
+        if frame.height != len(sizes) or not times_exist(frame):
+            return False
+        return not self._countable or bool((encoded_size(frame, self.fields) == sizes).all())
 
 
 def read_block(fields: list[Field], count: int, block: bytes) -> pl.DataFrame | None:
@@ -186,6 +187,15 @@ def _varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
+
+
+def times_exist(frame: pl.DataFrame) -> bool:
+    """Whether all times lie in the years 1 to 9999, as fastavro, Python and the warehouses demand."""
+    times = frame.select(pl.selectors.datetime().to_physical())
+    if not times.width or not times.height:
+        return True
+    least, most = times.min_horizontal().min(), times.max_horizontal().max()
+    return not isinstance(least, int) or not isinstance(most, int) or (least >= _FIRST_MS and most <= _LAST_MS)
 
 
 def countable(avro_type: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from schemas.reasons import FUTURE_MAX_MS
 from schemas.settings import Settings
 
 EVENTS = "listening-events"
@@ -33,10 +34,17 @@ class Topic:
 def topics(settings: Settings) -> list[Topic]:
     """Every topic with the partitions, retention and compaction it needs."""
     keep = {"retention.ms": str(settings.retention_hours * 3_600_000), "max.message.bytes": str(MESSAGE_MAX_BYTES)}
+    # an event may be an hour ahead, and the watermark record behind it a window and the grace more
+    events = {
+        **keep,
+        "message.timestamp.after.max.ms": str(FUTURE_MAX_MS + 2 * (settings.window_ms + settings.grace_ms)),
+    }
     month = {"retention.ms": str(30 * 24 * 3_600_000), "max.message.bytes": str(MESSAGE_MAX_BYTES)}
     compacted = {"cleanup.policy": "compact", "max.message.bytes": str(MESSAGE_MAX_BYTES)}
     return [
-        Topic(EVENTS, "listening_event", settings.partitions, "every accepted event, keyed by pseudonymous user", keep),
+        Topic(
+            EVENTS, "listening_event", settings.partitions, "every accepted event, keyed by pseudonymous user", events
+        ),
         Topic(DEAD_LETTERS, "dead_letter", 1, "what could not be taken, with reason and original bytes", month),
         Topic(WINDOW_PARTIALS, None, 1, "closed windows of one input partition, as Arrow", keep),
         Topic(WINDOW_METRICS, "window_metrics", 1, "final windows, one record per window and series or track", keep),

@@ -22,7 +22,6 @@ HORIZON_DAYS = 7
 
 DAY_MS = 86_400_000
 
-_TIMES_MS = (-62_135_596_800_000, 253_402_300_799_999)
 
 Held = Callable[[Table, pl.DataFrame], pl.DataFrame]
 """Which of these keys the warehouse has."""
@@ -39,7 +38,7 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Broken:
-    """A record that cannot be read, or not be held by a warehouse."""
+    """A record that cannot be read."""
 
     place: Place
     record: Record
@@ -47,8 +46,8 @@ class Broken:
 
     @property
     def is_letter_of_worker(self) -> bool:
-        """Whether the worker writes its dead letter: for events that it cannot read either."""
-        return self.place[0] == topics.EVENTS and self.error.reason != Reason.BAD_TIMESTAMP
+        """Whether the worker writes its dead letter: it reads the events too, and judges them alike."""
+        return self.place[0] == topics.EVENTS
 
 
 @dataclass(frozen=True)
@@ -123,14 +122,10 @@ class Batcher:
             progress[place] = replace(before, next_offset=next_offset, controls=before.controls + controls)
         columns = codec.columns([record.value for record in readable if record.value is not None])
         broken += [Broken(places[i], readable[i], error) for i, error in columns.bad]
-        possible = possible_times(columns.frame)
-        for i in columns.index[~possible.to_numpy()].tolist():
-            error = BadRecordError(Reason.BAD_TIMESTAMP, "a time before year 1 or after 9999")
-            broken.append(Broken(places[i], readable[i], error))
         for bad in broken:
             progress[bad.place] = replace(progress[bad.place], broken=progress[bad.place].broken + 1)
-        good = columns.index[possible.to_numpy()].tolist()
-        rows = columns.frame.filter(possible).with_columns(
+        good = columns.index.tolist()
+        rows = columns.frame.with_columns(
             pl.col(pl.Categorical, pl.Enum).cast(pl.String),
             kafka_partition=pl.Series([places[i][1] for i in good], dtype=pl.Int64),
             kafka_offset=pl.Series([readable[i].offset for i in good], dtype=pl.Int64),
@@ -185,12 +180,6 @@ class Batcher:
             )
             new &= known["_held"].is_null()
         return new
-
-
-def possible_times(rows: pl.DataFrame) -> pl.Series:
-    """Marks the rows that a warehouse can hold: all times between the years 1 and 9999."""
-    times = pl.col(pl.Datetime).dt.epoch("ms").is_between(*_TIMES_MS).fill_null(True)
-    return rows.select(pl.all_horizontal(times)).to_series()
 
 
 def ledger_entries(decoded: Decoded, new: pl.Series, batch: str, now_ms: int) -> pl.DataFrame:

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from schemas.codec import Codec, Field, Prefix, encoded_size, read_block
+from schemas.codec import Codec, Field, Prefix, encoded_size, read_block, times_exist
 from schemas.event_time import WATERMARK_KEY
 from schemas.reasons import BadRecordError, Reason
 from stream_processors.transport.records import EventBatch, RecordBatch
@@ -101,6 +101,7 @@ class Wire:
             and offsets[0] >= parts[0].base
             and offsets[-1] < parts[-1].next
             and prefix.matches(frame)
+            and times_exist(frame)
         )
         return frame.select(*self._codec.column_names, pl.Series("_offset", offsets)) if fits else None
 

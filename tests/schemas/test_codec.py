@@ -102,6 +102,16 @@ def test_a_broken_value_among_healthy_ones_is_named_by_its_place() -> None:
     ]
 
 
+@pytest.mark.parametrize("time_ms", [-62_135_596_800_001, 253_402_300_800_000, 2**62])
+def test_a_time_that_no_calendar_holds_is_broken(time_ms: int) -> None:
+    """Every reader judges such a record alike, whether it stands alone or in a batch."""
+    codec = Codec("track")
+    value = codec.encode({"track_id": "t", "tenant": "default", "first_seen_at": time_ms})
+    good = codec.encode({"track_id": "t", "tenant": "default", "first_seen_at": 253_402_300_799_999})
+    columns = codec.columns([good, value])
+    assert [(i, error.reason) for i, error in columns.bad] == [(1, Reason.BROKEN_RECORD)]
+
+
 def test_a_refusal_says_value_rule_and_what_happens_now() -> None:
     """The detail of a bad record is a sentence that a client developer can act on."""
     with pytest.raises(BadRecordError) as error:

@@ -248,15 +248,15 @@ def test_a_broken_record_of_another_topic_is_reported() -> None:
     assert step.progress[topics.PLAYS, 0] == Progress(0, 1, broken=1)
 
 
-def test_an_impossible_time_is_the_sinks_dead_letter() -> None:
-    """A time that no warehouse holds does not stop the sink: the record is broken, and its letter is the sink's own."""
+def test_a_time_that_no_warehouse_holds_does_not_stop_the_sink() -> None:
+    """The record is broken, as it is for the worker, who writes its dead letter."""
     batcher = Batcher(CODECS, WINDOWS, Shelf().held)
     start = {(topics.EVENTS, 0): Progress(0, 0)}
     taken = {(topics.EVENTS, 0): records(event("1", 5), event("2", -(10**15)))}
     step, broken = batcher.prepare(taken, start, NOW_MS)
     assert step.rows["events"]["event_id"].to_list() == ["1"]
     assert [(bad.record.offset, bad.error.reason, bad.is_letter_of_worker) for bad in broken] == [
-        (1, "bad_timestamp", False)
+        (1, "broken_record", True)
     ]
     assert step.progress[topics.EVENTS, 0].broken == 1
 
