@@ -210,6 +210,16 @@ def _format(node: exp.Format) -> Tree:
     return _call("PRINTF", node.this, *node.expressions)
 
 
+def _int_div(node: exp.IntDiv) -> Tree:
+    """DIV is a call in BigQuery and an operator in DuckDB, which needs parentheses around what it is made of."""
+    return exp.paren(exp.IntDiv(this=exp.paren(node.this.copy()), expression=exp.paren(node.expression.copy())))
+
+
+def _unix_seconds(node: exp.UnixSeconds) -> Tree:
+    """BigQuery rounds down; a cast would round to the nearest."""
+    return exp.cast(exp.Floor(this=_call("EPOCH", node.this.copy())), "BIGINT")
+
+
 def _unnest(node: exp.Unnest) -> Tree:
     """WITH OFFSET counts from 0."""
     offset = node.args.get("offset")
@@ -245,6 +255,8 @@ REPAIRS: dict[type[Tree], Callable[[Any], Tree]] = {
     exp.IgnoreNulls: _ignore_nulls,
     exp.Dot: _dot,
     exp.Format: _format,
+    exp.IntDiv: _int_div,
+    exp.UnixSeconds: _unix_seconds,
     exp.Unnest: _unnest,
 }
 """By type of node; a repair gives the node itself where nothing is to be done."""

@@ -34,6 +34,8 @@ KNOWN: list[tuple[str, list[tuple[Any, ...]]]] = [
     ("SELECT k, p FROM sales, UNNEST(parts) AS p ORDER BY p", [("a", 5), ("a", 6), ("b", 7)]),
     ("SELECT a FROM UNNEST([STRUCT(1 AS a, 'x' AS b), STRUCT(2 AS a, 'y' AS b)]) ORDER BY a", [(1,), (2,)]),
     ("SELECT s.b FROM UNNEST([STRUCT(1 AS a, 'x' AS b)]) AS s", [("x",)]),
+    ("SELECT -DIV(9 - 2, 4 - 1), DIV(12, 2 * 3), DIV(-7, 2)", [(-2, 2, -3)]),
+    ("SELECT UNIX_SECONDS(TIMESTAMP '2026-01-01 00:00:00.9+00')", [(1_767_225_600,)]),
     ("SELECT APPROX_QUANTILES(x, 2) FROM UNNEST([1, 2, 3, 4]) AS x", [([1, 2, 4],)]),
     ("SELECT APPROX_QUANTILES(x, 4)[OFFSET(2)] FROM UNNEST([1, 2, 3, 4, 5]) AS x", [(3,)]),
     ("SELECT APPROX_QUANTILES(DISTINCT x, 1) FROM UNNEST([1, 1, 9]) AS x", [([1, 9],)]),
