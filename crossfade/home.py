@@ -11,7 +11,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import psutil
 
@@ -37,21 +37,31 @@ def held(data_dir: Path) -> Iterator[None]:
             f"{data_dir} cannot be written ({error.strerror}): set CROSSFADE_DATA_DIR to a directory that can."
         ) from None
     with lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _lock(lock):
             holder = _note(lock.name)
             raise HomeError(
                 f"Crossfade runs already on {data_dir}: process {holder.get('pid', '?')}, since "
                 f"{holder.get('since', '?')}. Stop it with Ctrl-C there (or: kill {holder.get('pid', 'PID')}), or set "
                 "CROSSFADE_DATA_DIR to run another one."
-            ) from None
+            )
         _end_leftovers(_note(lock.name).get("children", []))
         note(data_dir, [])
         try:
             yield
         finally:
             note(data_dir, [])
+
+
+def _lock(file: IO[str]) -> bool:
+    """Tries for a moment: another command may just be looking whether somebody holds the lock."""
+    for _ in range(5):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(0.05)
+        else:
+            return True
+    return False
 
 
 def is_held(data_dir: Path) -> bool:

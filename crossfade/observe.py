@@ -15,8 +15,11 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from crossfade import kafka
+
 EVERY_S = 0.5
 TIMEOUT_S = 2.0
+KAFKA_SCHEME = "kafka://"
 
 
 @dataclass(frozen=True)
@@ -57,8 +60,10 @@ class Observer:
 
 
 def read(address: str) -> Reading:
-    """One reading; SILENT when the stage does not answer in time or not in its form."""
+    """One reading; SILENT when the stage does not answer in time or not in its form. Of Kafka: whether it answers."""
     at = time.monotonic()
+    if address.startswith(KAFKA_SCHEME):
+        return Reading(kafka.answers(address.removeprefix(KAFKA_SCHEME)), at=at)
     try:
         health = json.loads(_get(f"{address}/healthz"))
         sums = totals(_get(f"{address}/metrics").decode())

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     AlterConfigOpType,
@@ -15,6 +15,7 @@ from confluent_kafka.admin import (
     ConfigResource,
     NewPartitions,
     NewTopic,
+    OffsetSpec,
     ResourceType,
 )
 
@@ -59,14 +60,20 @@ def _create(client: AdminClient, new: Sequence[Topic], copies: int) -> list[str]
 
 
 def _until_led(client: AdminClient, new: Sequence[Topic]) -> None:
+    """Returns once every partition answers: its leader knows of it a moment later than the metadata says."""
+    places = {
+        TopicPartition(topic.name, number): OffsetSpec.latest() for topic in new for number in range(topic.partitions)
+    }
     end = time.monotonic() + _TIMEOUT_S
-    while time.monotonic() < end:
-        known = client.list_topics(timeout=_TIMEOUT_S).topics
-        found = [known.get(topic.name) for topic in new]
-        if all(t is not None and t.partitions and all(p.leader >= 0 for p in t.partitions.values()) for t in found):
-            return
-        time.sleep(0.05)
-    raise TopicsError(f"Kafka created the topics, but no broker leads their partitions after {_TIMEOUT_S:.0f} s.")
+    while places:
+        for place, future in client.list_offsets(dict(places), request_timeout=_TIMEOUT_S).items():
+            try:
+                future.result(timeout=_TIMEOUT_S)
+                del places[place]
+            except KafkaException as error:
+                if time.monotonic() > end:
+                    raise TopicsError(f"{place.topic} was created, but has no leader: {error.args[0].str()}") from None
+        time.sleep(0.05 if places else 0)
 
 
 def _grow(client: AdminClient, old: Sequence[Topic], partitions: dict[str, int]) -> list[str]:
