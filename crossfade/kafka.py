@@ -182,7 +182,7 @@ class Broker:
         words = self.home / "format.log"
         with words.open("wb") as file:
             answer = subprocess.run(
-                self._java("kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(self._properties)),
+                self._java("kafka.tools.StorageTool", "format", f"--cluster-id={cluster}", "-c", str(self._properties)),
                 cwd=self.home,
                 stdout=file,
                 stderr=file,
