@@ -10,6 +10,6 @@ check() { printf '== %s\n' "$*"; "$@" || failed+=("$1 ${2:-}"); }
 check ruff format --check --quiet
 check ruff check --quiet
 check mypy --no-error-summary
-check lint-imports --no-cache
+check lint-imports --no-cache --no-logo
 check python -m pytest "$@"
 [ ${#failed[@]} -eq 0 ] || { printf 'failed: %s\n' "${failed[@]}" >&2; exit 1; }
