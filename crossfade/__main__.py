@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -110,7 +111,8 @@ def alerts(
 
     source = reader(_settings())
     if follow:
-        bell.follow(source, shape, time.sleep)
+        with contextlib.suppress(KeyboardInterrupt):  # how one stops to follow
+            bell.follow(source, shape, time.sleep)
     else:
         bell.show_all(source, shape)
 
@@ -282,6 +284,8 @@ def _plain(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, ValidationError):
         return "; ".join(f"setting {'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+    if isinstance(error, OSError):
+        return f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error)
     return None
 
 

@@ -68,7 +68,7 @@ class Board:
     """Shows views and news on one stream. Call from one thread."""
 
     def __init__(self, stream: IO[str]) -> None:
-        self.console = Console(file=stream, highlight=False, soft_wrap=True)
+        self.console = Console(file=stream, highlight=False)
         self.live: Live | None = None
         self._terminal = self.console.is_terminal and not self.console.is_dumb_terminal
         self._news: deque[Text] = deque(maxlen=_NEWS_SHOWN)
