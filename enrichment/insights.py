@@ -16,7 +16,7 @@ from enrichment.similar import SIMILAR_TRACKS, Neighbours
 Key = tuple[str, str]
 """(tenant, track_id)"""
 
-RESCORE_STEP = 0.1
+RESCORE_STEP = 0.03
 """An insight goes out again when the engagement score has moved by so much."""
 
 

@@ -67,5 +67,6 @@ def _alert(status: Status, series: Series, loop: Loop, end: int, total: int) -> 
         expected=float(RAISE_PLAYS),
         score=total / RAISE_PLAYS,
         evidence={"windows": loop.plays[-10:], "span_windows": SPAN_WINDOWS},
-        summary=f"Looping bot {status}: {series} started it {total} times in {SPAN_WINDOWS} windows",
+        summary=f"Looping bot {status}: listener {str(series.user_id)[:8]}... started one track {total} times "
+        f"in {SPAN_WINDOWS} windows",
     )

@@ -11,8 +11,11 @@ from stream_processors.detectors.baseline import Baseline
 
 LEAST_EXPECTED = 30.0
 """Series that expect fewer events a window are not judged: chance alone would alarm."""
-SCORE = 6.0
+DROP_SCORE, SURGE_SCORE = -3.0, 6.0
+"""A count cannot fall below zero, so a drop can never be as many deviations away as a surge."""
 DROP_RATIO, SURGE_RATIO = 0.5, 2.0
+RESOLVE_RATIOS = 0.75, 1.5
+"""An alert that is raised holds until the volume is clearly back."""
 SURE_RATIO = 4.0
 """A surge of this size needs no second window; a drop always does, because the last window of an input is a part."""
 
@@ -39,9 +42,10 @@ class Volume:
             expected, score, kind = baseline.mean, 0.0, ""
             if baseline.is_warm and expected >= LEAST_EXPECTED:
                 score = baseline.score(x, max(math.sqrt(expected), 0.1 * expected))
-                if score <= -SCORE * 0.5 and x <= DROP_RATIO * expected:
+                drop, surge = RESOLVE_RATIOS if baseline.raised else (DROP_RATIO, SURGE_RATIO)
+                if score <= DROP_SCORE and x <= drop * expected:
                     kind = "drop"
-                elif score >= SCORE and x >= SURGE_RATIO * expected:
+                elif score >= SURGE_SCORE and x >= surge * expected:
                     kind = "surge"
             status = baseline.step(x, start, kind, is_beyond_doubt=kind == "surge" and x >= SURE_RATIO * expected)
             if status:
