@@ -96,12 +96,12 @@ def responses() -> dict[int | str, dict[str, Any]]:
     """Every answer of POST /v1/events."""
     result = {
         "type": "object",
-        "required": ["event_id", "status"],
+        "required": ["event_id", "status", "reason", "detail"],
         "properties": {
             "event_id": {"type": "string", "nullable": True},
             "status": {"type": "string", "enum": ["accepted", "duplicate", "rejected"]},
-            "reason": {"type": "string", "enum": [str(reason) for reason in RULES]},
-            "detail": {"type": "string"},
+            "reason": {"type": "string", "nullable": True, "enum": [*(str(reason) for reason in RULES), None]},
+            "detail": {"type": "string", "nullable": True},
         },
     }
     counts = {name: {"type": "integer"} for name in ("accepted", "duplicate", "rejected")}
@@ -124,7 +124,7 @@ def responses() -> dict[int | str, dict[str, Any]]:
         "accepted": 1,
         "duplicate": 0,
         "rejected": 0,
-        "results": [{"event_id": PLAY["event_id"], "status": "accepted"}],
+        "results": [{"event_id": PLAY["event_id"], "status": "accepted", "reason": None, "detail": None}],
     }
     accepted = {"application/json": {"schema": answer, "example": example}}
     told: dict[int | str, dict[str, Any]] = {

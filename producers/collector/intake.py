@@ -27,8 +27,8 @@ REMEMBERED = 100_000
 _SLICE = 500  # events between two turns of the event loop
 
 
-class Result(msgspec.Struct, omit_defaults=True):
-    """What became of one event."""
+class Result(msgspec.Struct):
+    """What became of one event. `reason` and `detail` are null unless it is rejected."""
 
     event_id: str | None
     status: Literal["accepted", "duplicate", "rejected"]
