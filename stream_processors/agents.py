@@ -113,6 +113,8 @@ class MergeAgent:
                 for alert in alerts:
                     self._emit_alert(alert)
         state.next = batch.next
+        for detector, count in state.open_alerts.items():
+            metrics.ALERTS_OPEN.labels(detector).set(count)
         self._idle.saw(state.clocks, self._now_ms())
 
     def _emit_windows(self, final: pl.DataFrame) -> None:
@@ -137,7 +139,6 @@ class MergeAgent:
         record = alert.record()
         self._outbox.emit(topics.ANOMALY_ALERTS, record["transition_id"].encode(), self._alerts.encode(record))
         metrics.ALERT_TRANSITIONS.labels(alert.detector, alert.status).inc()
-        metrics.ALERTS_OPEN.labels(alert.detector).inc(1 if alert.status == "raised" else -1)
 
     def move_idle_partitions(self) -> None:
         """Writes watermark records into partitions that hold time back."""

@@ -86,6 +86,16 @@ class MergeState:
         """Stream time that every partition has reached; 0 until each has told its own."""
         return min(self.clocks.values()) if len(self.clocks) >= self._partitions else 0
 
+    @property
+    def open_alerts(self) -> dict[str, int]:
+        """Raised and unresolved alerts by detector."""
+        watched = (
+            (self._volume.name, self._volume.baselines),
+            (self._skip_rate.name, self._skip_rate.baselines),
+            (self._looping_bot.name, self._looping_bot.loops),
+        )
+        return {name: sum(one.raised for one in series.values()) for name, series in watched}
+
     def add(self, part: Part) -> tuple[pl.DataFrame, list[Alert]]:
         """Takes one part; returns the windows that are final now (PARTIAL_SCHEMA without listeners) and alerts.
 
