@@ -2,11 +2,11 @@
 
 Exactly once, also through kill -9, although BigQuery commits each table by itself:
 
-1. The rows of a step are appended to their tables, each to a COMMITTED stream of this session at an explicit offset. A
+1. The rows of a step are appended to their tables, each to a COMMITTED stream of this process at an explicit offset. A
    repeated append is answered ALREADY_EXISTS, so a lost answer doubles nothing.
 2. Then one row is appended to `_journal`: the progress and the ledger entries of the step. That row is the commit; the
    views `ledger` and `_progress` show the journal. Between 1 and 2, the rows are visible and the ledger is behind.
-3. A new session first finalizes the streams of the one before: what was still on its way is refused from then on, and
+3. A new process first finalizes the streams of the one before: what was still on its way is refused from then on, and
    a sink that lives on by mistake is stopped by it. Then it asks for rows that are in the tables beyond the journal's
    progress (`orphans`). Their records are read again from Kafka and recognised by partition and offset: they are
    counted as loaded, and not written again.
@@ -224,7 +224,7 @@ class BigQueryTarget:
         raise SinkError("BigQuery cannot be reached: the batch is loaded again after a restart.")
 
     def close(self) -> None:
-        """Finalizes the streams of this session."""
+        """Finalizes the streams of this process."""
         try:
             for stream in self._streams.values():
                 self._writer.finalize_write_stream(name=stream.name, timeout=1)

@@ -12,16 +12,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import structlog
+
 from schemas import metrics
 from schemas.topics import MESSAGE_MAX_BYTES
 from stream_processors.partition import Segment
 
+log = structlog.get_logger()
+
 PIECE_BYTES = MESSAGE_MAX_BYTES // 2
 """A segment that is larger is kept in several records, so that the broker takes each."""
-
-
-class UnreadableStateError(RuntimeError):
-    """The changelog holds a state that this release cannot read."""
 
 
 @dataclass
@@ -39,9 +39,11 @@ class Snapshots:
     _written: dict[int, dict[str, _Written]] = field(default_factory=dict)
 
     def load(self, partition: int) -> tuple[dict[str, int], dict[str, bytes]]:
-        """(header, segments) of the last snapshot; both empty when there is none or its layout is another.
+        """(header, segments) of the last snapshot; both empty when there is none that can be used.
 
-        Raises UnreadableStateError when a segment is missing, which voids exactly-once and is never passed over.
+        Then the state is built again from the beginning of the log, which gives the same results under the same keys.
+        That happens when a release has changed the layout, or when a worker that was stopped past its session woke up
+        and wrote a manifest whose segments its successor had already deleted.
         """
         self._written.pop(partition, None)
         stored = self.table.data.get(str(partition))
@@ -49,12 +51,14 @@ class Snapshots:
             return {}, {}
         manifest = json.loads(stored)
         if manifest["version"] != self.version:
+            log.warning("state_rebuilt", partition=partition, found=manifest["version"], wanted=self.version)
             return {}, {}
         segments = {}
         for name, keys in manifest["segments"].items():
             pieces = [self.table.data.get(key) for key in keys]
             if any(piece is None for piece in pieces):
-                raise UnreadableStateError(f"State of partition {partition} lacks segment {name}: start with --fresh.")
+                log.warning("state_rebuilt", partition=partition, missing=name)
+                return {}, {}
             segments[name] = b"".join(pieces)
         return manifest["header"], segments
 
