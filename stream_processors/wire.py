@@ -37,7 +37,10 @@ class BadRecord:
 
 @dataclass(frozen=True)
 class Decoded:
-    """A batch as columns: the codec's columns and `_offset` (Int64), in the order of the log.
+    """A batch as columns, in the order of the log: the codec's columns, `_offset` and `_time` (Int64).
+
+    `_time` is the Kafka record's timestamp in milliseconds since 1970: the producer's, or the broker's where the topic
+    says LogAppendTime.
 
     `watermarks` are the control records: (offset, stream time in ms) pairs.
     """
@@ -72,7 +75,7 @@ class Wire:
 
     def empty(self) -> pl.DataFrame:
         """No rows, all columns."""
-        return self._codec.empty().with_columns(_offset=pl.lit(None, pl.Int64))
+        return self._codec.empty().with_columns(_offset=pl.lit(None, pl.Int64), _time=pl.lit(None, pl.Int64))
 
     def _fast(self, parts: list[RecordBatch], start: int) -> pl.DataFrame | None:
         if not parts:
@@ -103,11 +106,14 @@ class Wire:
             and prefix.matches(frame)
             and times_exist(frame)
         )
-        return frame.select(*self._codec.column_names, pl.Series("_offset", offsets)) if fits else None
+        if not fits:
+            return None
+        times = pl.Series("_time", _times(parts, frame))
+        return frame.select(*self._codec.column_names, pl.Series("_offset", offsets), times)
 
     def _slow(self, batch: EventBatch, start: int, watermarks: list[tuple[int, int]]) -> Decoded:
         healthy: list[bytes] = []
-        offsets: list[int] = []
+        places: list[tuple[int, int]] = []
         bad: list[BadRecord] = []
         for record in batch.records():
             if record.offset < start:
@@ -125,10 +131,11 @@ class Wire:
                 bad.append(BadRecord(record.offset, record.timestamp, record.key, record.value, error))
             else:
                 healthy.append(record.value)
-                offsets.append(record.offset)
+                places.append((record.offset, record.timestamp))
         columns = self._codec.columns(healthy)
-        place = np.array(offsets, np.int64)[columns.index]
-        return Decoded(columns.frame.with_columns(_offset=pl.Series(place)), bad, watermarks, 1)
+        place = np.array(places, np.int64).reshape(-1, 2)[columns.index]
+        frame = columns.frame.with_columns(_offset=pl.Series(place[:, 0]), _time=pl.Series(place[:, 1]))
+        return Decoded(frame, bad, watermarks, 1)
 
 
 def _take_watermarks(batch: EventBatch) -> tuple[list[RecordBatch], list[tuple[int, int]]]:
@@ -146,3 +153,12 @@ def _take_watermarks(batch: EventBatch) -> tuple[list[RecordBatch], list[tuple[i
 
 def _repeat(parts: list[RecordBatch], values: list[int]) -> npt.NDArray[np.int64]:
     return np.repeat(np.array(values, np.int64), np.array([part.count for part in parts], np.int64))
+
+
+def _times(parts: list[RecordBatch], frame: pl.DataFrame) -> npt.NDArray[np.int64]:
+    stamps = _repeat(parts, [part.first_ms if part.append_ms is None else part.append_ms for part in parts])
+    deltas: npt.NDArray[np.int64] = frame["_time_delta"].to_numpy()
+    if any(part.append_ms is not None for part in parts):
+        deltas = deltas * _repeat(parts, [int(part.append_ms is None) for part in parts])
+    times: npt.NDArray[np.int64] = stamps + deltas
+    return times

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
+from aiokafka.record.util import calc_crc32c
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,8 +22,10 @@ COMPRESSIONS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 Record = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
 
 
-def batch(groups: list[list[Record]], *, compression: int = 0, start: int = 0, base: int = 0) -> EventBatch:
-    """An EventBatch as a fetch would bring it: one record batch per group."""
+def batch(
+    groups: list[list[Record]], *, compression: int = 0, start: int = 0, base: int = 0, append_ms: int | None = None
+) -> EventBatch:
+    """An EventBatch as a fetch would bring it: one record batch per group; `append_ms`: stamped by the broker."""
     raw, at = b"", base
     for group in groups:
         builder = DefaultRecordBatchBuilder(2, compression, 0, -1, -1, 0, 1 << 20)
@@ -30,6 +33,10 @@ def batch(groups: list[list[Record]], *, compression: int = 0, start: int = 0, b
             builder.append(i, START_MS + i, key, value, headers)
         data = bytearray(builder.build())
         data[0:8] = at.to_bytes(8, "big")
+        if append_ms is not None:
+            data[22] |= 8
+            data[35:43] = append_ms.to_bytes(8, "big")
+            data[17:21] = calc_crc32c(bytes(data[21:])).to_bytes(4, "big")
         raw, at = raw + bytes(data), at + len(group)
     records = BatchRecords(None, raw, [], start, None, None, True, 0)
     return EventBatch("listening-events", 0, list(records))
@@ -38,7 +45,7 @@ def batch(groups: list[list[Record]], *, compression: int = 0, start: int = 0, b
 def rows(decoded: Any) -> list[dict[str, Any]]:
     frame = decoded.frame
     assert frame["_offset"].is_sorted()
-    return [{k: v for k, v in row.items() if k != "_offset"} for row in frame.to_dicts()]
+    return frame.drop("_offset", "_time").to_dicts()  # type: ignore[no-any-return]
 
 
 def plain(values: list[bytes]) -> list[Record]:
@@ -55,6 +62,19 @@ def test_columns_equal_fastavro(compression: str, codec: Codec, groups: list[lis
     read = Wire(codec).read(batch([plain(group) for group in values], compression=COMPRESSIONS[compression]))
     assert read.slow_batches == 0
     assert rows(read) == [codec.decode(value) for group in values for value in group]
+
+
+@pytest.mark.parametrize("append_ms", [None, START_MS + 99], ids=["CreateTime", "LogAppendTime"])
+@pytest.mark.parametrize("path", ["columnar", "slow"])
+def test_the_time_of_a_row_is_that_of_its_kafka_record(path: str, append_ms: int | None) -> None:
+    """The timestamp is the producer's, or the broker's where it stamps, on either path."""
+    good = SINGLE.encode(EVENT)
+    groups = [plain([good, good]), plain([good, *([b"junk"] if path == "slow" else [])])]
+    read = Wire(SINGLE).read(batch(groups, append_ms=append_ms))
+    assert read.slow_batches == (path == "slow")
+    expected = [START_MS, START_MS + 1, START_MS] if append_ms is None else [append_ms] * 3
+    assert read.frame["_time"].to_list() == expected
+    assert read.frame.schema == Wire(SINGLE).empty().schema
 
 
 def test_a_reader_of_confluent_format_reads_single_objects_too() -> None:
