@@ -15,10 +15,23 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from schemas.reasons import FUTURE_MAX_MS
+
 WATERMARK_KEY = b"watermark"
 """Key of a record without value: 'stream time of this partition is at least the timestamp of this record'."""
 
 Millis = npt.NDArray[np.int64]
+
+
+def ahead(timestamps_ms: Millis, record_times_ms: Millis) -> npt.NDArray[np.bool_]:
+    """Which events carry a time more than an hour after their arrival: such a clock must not close windows.
+
+    The arrival is the timestamp of the Kafka record; where it is missing (negative), nothing can be said. Worker and
+    sink both ask here: the worker dead-letters these events (reason `clock`; with tenant and source of the event, and
+    the arrival as `failed_at`, as for every broken record), the sink does not load them, and neither lets them move
+    stream time.
+    """
+    return (record_times_ms >= 0) & (timestamps_ms > record_times_ms + FUTURE_MAX_MS)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ class Reason(StrEnum):
     TOO_LARGE = "too_large"
     UNKNOWN_SCHEMA = "unknown_schema"
     BROKEN_RECORD = "broken_record"
+    CLOCK = "clock"
 
 
 RULES: dict[Reason, str] = {
@@ -39,6 +40,7 @@ RULES: dict[Reason, str] = {
     Reason.TOO_LARGE: "an event has at most 64 KiB",
     Reason.UNKNOWN_SCHEMA: "the value starts with the fingerprint or id of a schema that is known here",
     Reason.BROKEN_RECORD: "the value is exactly one Avro record of its schema",
+    Reason.CLOCK: "the device's clock is at most 1 hour ahead of the arrival",
 }
 """The rule behind each code, as the detail of an answer or dead letter states it."""
 

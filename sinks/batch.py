@@ -11,7 +11,7 @@ import polars as pl
 
 from schemas import topics
 from schemas.codec import Codec
-from schemas.event_time import WATERMARK_KEY, Windows
+from schemas.event_time import WATERMARK_KEY, Windows, ahead
 from schemas.reasons import BadRecordError, Reason
 from schemas.tables import TABLES, Table, table
 from sinks.seen import SeenIds, hashes
@@ -38,11 +38,13 @@ class Record(NamedTuple):
 
 @dataclass(frozen=True)
 class Broken:
-    """A record that cannot be read."""
+    """A record that cannot be read, or (`clock`) not be believed: only then are tenant and source known."""
 
     place: Place
     record: Record
     error: BadRecordError
+    tenant: str = "unknown"
+    source: str = "unknown"
 
     @property
     def is_letter_of_worker(self) -> bool:
@@ -122,13 +124,28 @@ class Batcher:
             progress[place] = replace(before, next_offset=next_offset, controls=before.controls + controls)
         columns = codec.columns([record.value for record in readable if record.value is not None])
         broken += [Broken(places[i], readable[i], error) for i, error in columns.bad]
+        frame, good = columns.frame, columns.index
+        if topic == topics.EVENTS:
+            arrived = np.array([readable[i].timestamp_ms for i in good.tolist()], np.int64)
+            early = ahead(frame["timestamp"].dt.epoch("ms").to_numpy(), arrived)
+            if early.any():
+                broken += [
+                    Broken(
+                        places[i],
+                        readable[i],
+                        BadRecordError(Reason.CLOCK, str(row["timestamp"]), "timestamp"),
+                        row["tenant"],
+                        row["source"],
+                    )
+                    for i, row in zip(good[early].tolist(), frame.filter(early).iter_rows(named=True), strict=True)
+                ]
+                frame, good = frame.filter(~early), good[~early]
         for bad in broken:
             progress[bad.place] = replace(progress[bad.place], broken=progress[bad.place].broken + 1)
-        good = columns.index.tolist()
-        rows = columns.frame.with_columns(
+        rows = frame.with_columns(
             pl.col(pl.Categorical, pl.Enum).cast(pl.String),
-            kafka_partition=pl.Series([places[i][1] for i in good], dtype=pl.Int64),
-            kafka_offset=pl.Series([readable[i].offset for i in good], dtype=pl.Int64),
+            kafka_partition=pl.Series([places[i][1] for i in good.tolist()], dtype=pl.Int64),
+            kafka_offset=pl.Series([readable[i].offset for i in good.tolist()], dtype=pl.Int64),
         )
         if topic == topics.EVENTS:
             rows = rows.with_columns(is_late=self._late(rows, taken, progress))
@@ -234,10 +251,13 @@ _ENTRY_COUNTS: dict[str, pl.DataType] = dict.fromkeys(
 
 def _unreadable(broken: Sequence[Broken]) -> pl.DataFrame:
     times = pl.Series([bad.record.timestamp_ms for bad in broken]).cast(pl.Datetime("ms", "UTC"))
-    return pl.DataFrame({"hour": times.dt.truncate("1h")}).select(
-        pl.lit("unknown").alias("tenant"),
-        pl.lit("unknown").alias("source"),
-        "hour",
+    return pl.DataFrame(
+        {
+            "tenant": [bad.tenant for bad in broken],
+            "source": [bad.source for bad in broken],
+            "hour": times.dt.truncate("1h"),
+        }
+    ).with_columns(
         *(pl.lit(int(name == "accepted"), pl.Int64).alias(name) for name in _ENTRY_COUNTS),
     )
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas.event_time import Windows
+from schemas.event_time import Windows, ahead
 
 WINDOWS = Windows(60_000, 10_000)
 
@@ -28,3 +28,10 @@ def test_a_window_takes_events_until_its_grace_is_over() -> None:
     for clock, expected in ((69_999, False), (70_000, True)):
         assert WINDOWS.judge(np.array([59_999]), clock)[0].tolist() == [expected]
         assert WINDOWS.judge(np.array([60_000]), clock)[0].tolist() == [False]
+
+
+def test_a_clock_may_be_an_hour_ahead_of_the_arrival() -> None:
+    """One millisecond more is too much; where the broker told no arrival, nothing is judged."""
+    hour = 3_600_000
+    times = np.array([hour + 5, hour + 6, 0, hour * 99], np.int64)
+    assert ahead(times, np.array([5, 5, hour, -1], np.int64)).tolist() == [False, True, False, False]

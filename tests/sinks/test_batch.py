@@ -261,6 +261,18 @@ def test_a_time_that_no_warehouse_holds_does_not_stop_the_sink() -> None:
     assert step.progress[topics.EVENTS, 0].broken == 1
 
 
+def test_an_event_far_ahead_of_its_arrival_is_quarantined() -> None:
+    """It is no row, does not move the clock, and waits for the worker's letter under its own tenant and source."""
+    batcher = Batcher(CODECS, WINDOWS, Shelf().held)
+    log = records(event("1", 5), event("2", HOUR_MS + 1, tenant="a"), event("3", HOUR_MS))
+    step, broken = batcher.prepare({(topics.EVENTS, 0): log}, {(topics.EVENTS, 0): Progress(0, 0)}, NOW_MS)
+    assert step.rows["events"]["event_id"].to_list() == ["1", "3"]
+    assert [(bad.record.offset, bad.error.reason, bad.is_letter_of_worker) for bad in broken] == [(1, "clock", True)]
+    assert step.progress[topics.EVENTS, 0] == Progress(0, 3, broken=1, clock_ms=HOUR_MS)
+    entries = step.ledger.select("tenant", "source", "accepted", "loaded").rows()
+    assert sorted(entries) == [("a", "replay", 1, 0), ("default", "replay", 2, 2)]
+
+
 def test_a_collision_of_hashes_loses_nothing() -> None:
     """When the set claims to know a new id, the warehouse decides, and it is asked only then."""
     shelf = Shelf(progress={(topics.EVENTS, 0): Progress(0, 0)})
