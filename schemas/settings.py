@@ -58,6 +58,8 @@ class Settings(BaseSettings):
     anthropic_model: str = "claude-sonnet-4-5"
     enrichment_budget_usd: float = Field(1.0, ge=0, description="Claude is asked no more once this is spent in a run.")
 
+    workers: int = Field(1, ge=1, le=64, description="Worker processes of a local run; they share the partitions.")
+    worker_name: str = Field("worker", description="Names this worker among several: its directory in `data_dir`.")
     partitions: int = Field(4, ge=1, description="Partitions of `listening-events`; users are spread over them.")
     replication_factor: int = Field(1, ge=1)
     retention_hours: int = Field(7 * 24, ge=1, description="How long Kafka keeps events: the replay horizon.")
@@ -74,7 +76,7 @@ class Settings(BaseSettings):
     web_host: str = "127.0.0.1"
     web_port: int = 8000
     stage_host: str = Field("127.0.0.1", description="Address of the /metrics and /healthz endpoints of every stage.")
-    worker_metrics_port: int = 9101
+    worker_metrics_port: int = Field(9101, description="Of the first worker; the next workers take the ports after it.")
     sink_metrics_port: int = 9102
     enrichment_metrics_port: int = 9103
     simulator_metrics_port: int = Field(0, description="0: any free port.")

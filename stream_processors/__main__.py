@@ -10,6 +10,7 @@ import time
 from typing import Any, NoReturn
 
 import faust
+from faust.types import TP
 
 from schemas import metrics
 from schemas.kafka import KafkaUnavailableError, consumer, offsets, wait_for_broker
@@ -26,6 +27,7 @@ class Lag:
 
     def __init__(self, settings: Settings, worker: WorkerApp) -> None:
         self.records: int | None = None
+        self._told: set[TP] = set()
         self._worker, self._consumer = worker, consumer(settings, "crossfade-worker-lag")
         threading.Thread(target=self._watch, daemon=True, name="lag").start()
 
@@ -37,13 +39,17 @@ class Lag:
 
     def _look(self) -> int | None:
         owned = self._worker.next_offsets()
+        for place in self._told - owned.keys():  # taken over by another worker, which tells of it
+            metrics.WORKER_LAG.remove(place.topic, place.partition)
+        self._told &= owned.keys()
         if not owned:
-            return None
+            return 0 if self._worker.is_spare() else None
         total = len(self._worker.outbox)
         for tp, next_offset in owned.items():
             low, high = offsets(self._consumer, tp.topic, tp.partition)
             behind = high - max(low, next_offset or 0)
             metrics.WORKER_LAG.labels(tp.topic, tp.partition).set(behind)
+            self._told.add(tp)
             total += behind
         return total
 

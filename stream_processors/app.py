@@ -47,6 +47,12 @@ class WorkerApp:
         """First offset not yet in the state, for each input partition that this worker owns."""
         return {TP(r.topic, p): state.next for r in (self.events, self.merge) for p, state in r.states.items()}
 
+    def is_spare(self) -> bool:
+        """Whether the group is stable and has given this worker no input: there are more workers than partitions."""
+        inputs = (self.events.topic, self.merge.topic)
+        given = self.faust._assignment
+        return given is not None and not self.faust.rebalancing and not any(tp.topic in inputs for tp in given)
+
 
 def create(settings: Settings, on_error: Callable[[Exception], NoReturn]) -> WorkerApp:
     """Builds the app; raises ChangedLibraryError or KafkaUnavailableError.
@@ -55,7 +61,7 @@ def create(settings: Settings, on_error: Callable[[Exception], NoReturn]) -> Wor
     """
     guard.check()
     partitions = partitions_of(admin(settings), topics.EVENTS)
-    data_dir = settings.data_dir / "worker"
+    data_dir = settings.data_dir / settings.worker_name
     data_dir.mkdir(parents=True, exist_ok=True)
     app = faust.App(
         APP_ID,
