@@ -1,52 +1,122 @@
-"""Which events of a partition were seen before: 64-bit hashes of the last million event ids.
+"""Which events of a partition were seen before: 64-bit hashes of the event ids of the last hour.
 
-A client's retries carry the same user, so they come to the same partition. 8 bytes an id: 8 MiB a partition at most.
-The chance that a new event is taken for an old one is n / 2**64 (5e-14 at a million ids); it would be missing in
+A client's retries carry the same user, so they come to the same partition. Ids are kept in two generations; a new one
+begins when the current one is an hour old (by the arrival in Kafka) or holds 524,288 ids, and the one before last is
+forgotten then. So a repeated event is known for an hour or half a million ids of its partition, whichever is less, and
+at most twice as long. 16 bytes an id: 16 MiB a partition at most.
+
+The chance that a new event is taken for an old one is n / 2**64 (6e-14 at a million ids); it would be missing in
 windows and plays only, because the warehouse compares the ids themselves.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-Hashes = npt.NDArray[np.uint64]
+from stream_processors.segment import Segment
 
-HORIZON_IDS = 1 << 20
+Hashes = npt.NDArray[np.uint64]
+Mask = npt.NDArray[np.bool_]
+
+HORIZON_IDS = 1 << 19
+HORIZON_MS = 3_600_000
 _SEGMENT_IDS = 1 << 15
+_SLOTS_MIN = 1 << 12
 
 
 def hashes(frame: pl.DataFrame) -> Hashes:
-    """A hash per row of (tenant, event_id); stable within one version of polars, which the state names."""
-    pair = frame.select(pl.struct("tenant", "event_id").hash(seed=0x5EED))
-    return pair.to_series().to_numpy()
+    """A hash per row of (tenant, event_id), never 0; stable within one version of polars, which the state names."""
+    pair = frame.select(pl.struct("tenant", "event_id").hash(seed=0x5EED)).to_series().to_numpy()
+    return np.maximum(pair, np.uint64(1))
+
+
+class _Generation:
+    """A set of hashes: open addressing with linear probing, all rows of a batch at once; at most half full."""
+
+    def __init__(self, number: int, began_ms: int) -> None:
+        self.number, self.began_ms = number, began_ms
+        self.count = 0
+        self.pieces: list[Hashes] = [np.zeros(0, np.uint64)]
+        self._slots = np.zeros(_SLOTS_MIN, np.uint64)
+
+    def holds(self, ids: Hashes) -> Mask:
+        """Which ids are in the set."""
+        found = np.zeros(len(ids), np.bool_)
+        rows, place = np.arange(len(ids)), self._start(ids)
+        while rows.size:
+            here = self._slots[place]
+            same = here == ids[rows]
+            found[rows[same]] = True
+            on = ~same & (here != 0)
+            rows, place = rows[on], (place[on] + np.uint64(1)) & self._mask
+        return found
+
+    def add(self, ids: Hashes) -> None:
+        """Takes ids that are distinct and not in the set."""
+        self.count += len(ids)
+        if self.count * 2 > len(self._slots):
+            self._slots = np.zeros(1 << int(self.count * 4 - 1).bit_length(), np.uint64)
+            for piece in self.pieces:
+                self._place(piece)
+        self._place(ids)
+        joined = np.concatenate((self.pieces.pop(), ids))
+        self.pieces += [joined[i : i + _SEGMENT_IDS] for i in range(0, max(len(joined), 1), _SEGMENT_IDS)]
+
+    def _place(self, ids: Hashes) -> None:
+        place = self._start(ids)
+        while ids.size:
+            empty = self._slots[place] == 0
+            self._slots[place[empty]] = ids[empty]
+            on = self._slots[place] != ids
+            ids, place = ids[on], (place[on] + np.uint64(1)) & self._mask
+
+    @property
+    def _mask(self) -> np.uint64:
+        return np.uint64(len(self._slots) - 1)
+
+    def _start(self, ids: Hashes) -> npt.NDArray[np.uint64]:
+        start: npt.NDArray[np.uint64] = (ids >> np.uint64(20)) & self._mask
+        return start
 
 
 class RecentIds:
-    """Ids in segments of 32,768, oldest first; only the last segment changes, so snapshots write little."""
+    """The current generation and the one before; kept in segments of 32,768 ids, of which only the last changes."""
 
-    def __init__(self, segments: list[Hashes] | None = None) -> None:
-        self.segments: list[Hashes] = segments or [np.zeros(0, np.uint64)]
-        self._known: set[int] = set()
-        for segment in self.segments:
-            self._known.update(segment.tolist())
+    def __init__(self, segments: Mapping[str, bytes] | None = None) -> None:
+        self._generations: list[_Generation] = []
+        for name, data in sorted((segments or {}).items(), key=lambda item: [int(part) for part in item[0].split("/")]):
+            number, began_ms, _ = (int(part) for part in name.split("/"))
+            if not self._generations or self._generations[-1].number != number:
+                self._generations.append(_Generation(number, began_ms))
+            self._generations[-1].add(np.frombuffer(data, np.uint64))
 
-    def fresh(self, ids: Hashes) -> npt.NDArray[np.bool_]:
-        """True for each id that was not seen before, in this batch or earlier; remembers them."""
-        known = self._known
-        keep = np.zeros(len(ids), np.bool_)
-        for i, one in enumerate(ids.tolist()):
-            if one not in known:
-                known.add(one)
-                keep[i] = True
-        if keep.any():
-            self._append(ids[keep])
+    def fresh(self, ids: Hashes, arrival_ms: int) -> Mask:
+        """True for each id that was not seen before, in this batch or earlier; remembers them.
+
+        `arrival_ms` is the newest Kafka timestamp of the batch.
+        """
+        keep = pl.Series(ids).is_first_distinct().to_numpy().copy()
+        for generation in self._generations:
+            keep[keep] = ~generation.holds(ids[keep])
+        current = self._generations[-1] if self._generations else None
+        if current is None or current.count >= HORIZON_IDS or arrival_ms - current.began_ms >= HORIZON_MS:
+            number = 0 if current is None else current.number + 1
+            self._generations = [*self._generations[-1:], _Generation(number, arrival_ms)]
+        self._generations[-1].add(ids[keep])
         return keep
 
-    def _append(self, ids: Hashes) -> None:
-        joined = np.concatenate((self.segments.pop(), ids))
-        pieces = [joined[i : i + _SEGMENT_IDS] for i in range(0, len(joined), _SEGMENT_IDS)]
-        self.segments.extend(pieces)
-        while len(self._known) > HORIZON_IDS and len(self.segments) > 1:
-            self._known.difference_update(self.segments.pop(0).tolist())
+    def __len__(self) -> int:
+        return sum(generation.count for generation in self._generations)
+
+    def segments(self) -> dict[str, Segment]:
+        """Generation, its begin and number of the piece, as in the constructor."""
+        return {
+            f"{one.number}/{one.began_ms}/{i}": Segment(len(piece), piece.tobytes)
+            for one in self._generations
+            for i, piece in enumerate(one.pieces)
+            if len(piece)
+        }

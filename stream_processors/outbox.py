@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import time
+from typing import Any
 
-from confluent_kafka import KafkaError, Message
+import polars as pl
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError
 
-from schemas.kafka import producer
+from schemas.codec import Codec
+from schemas.encode import encode
+from schemas.record_batch import record_batches, stamped
 from schemas.settings import Settings
-
-if TYPE_CHECKING:
-    from confluent_kafka import Producer
+from schemas.topics import MESSAGE_MAX_BYTES
 
 _CONFIRM_TIMEOUT_S = 120.0
 
@@ -20,40 +23,116 @@ class EmitError(RuntimeError):
     """The broker did not take what was emitted; the worker stops and replays from its last snapshot."""
 
 
+class _Ready:
+    """A finished record batch with the face of aiokafka's BatchBuilder."""
+
+    def __init__(self, data: bytes, records: int) -> None:
+        self._data, self._records = data, records
+
+    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
+        self._data = stamped(self._data, producer_id, producer_epoch, base_sequence)
+
+    def _build(self) -> bytes:
+        return self._data
+
+    def append(self, **_record: Any) -> None:
+        """A finished batch takes no more."""
+        return
+
+    def close(self) -> None:
+        """It is closed."""
+
+    def closed(self) -> bool:
+        """It is closed."""
+        return True
+
+    def size(self) -> int:
+        """In bytes."""
+        return len(self._data)
+
+    def record_count(self) -> int:
+        """Records in it."""
+        return self._records
+
+
 class Outbox:
-    """Delivery: at least once, in order within a topic partition; with the deterministic keys, effectively once."""
+    """Delivery: at least once, in order within a topic partition; with the deterministic keys, effectively once.
+
+    `emit` and `emit_rows` queue; `push` hands what is queued to the client; `confirm` waits for the broker.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self._producer: Producer = producer(settings, **{"linger.ms": 5})
+        self._servers = settings.kafka_bootstrap_servers
+        self._producer: Any = None
+        self._queued: list[tuple[str, int, Any]] = []
+        self._sent: set[asyncio.Future[Any]] = set()
         self._failed: str | None = None
 
     def emit(
-        self, topic: str, key: bytes, value: bytes | None, *, partition: int = -1, timestamp_ms: int | None = None
+        self, topic: str, key: bytes, value: bytes | None, *, partition: int = 0, timestamp_ms: int | None = None
     ) -> None:
-        """Queues one record; waits for room when the queue is full."""
-        extra = {} if timestamp_ms is None else {"timestamp": timestamp_ms}
-        while True:
-            try:
-                self._producer.produce(topic, value, key, partition, on_delivery=self._delivered, **extra)
-                return
-            except BufferError:
-                self._producer.poll(0.1)
+        """Queues one record."""
+        self._queued.append((topic, partition, {"key": key, "value": value, "timestamp_ms": timestamp_ms}))
 
-    def _delivered(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            self._failed = f"{message.topic()}: {error.str()}"
+    def emit_rows(self, topic: str, codec: Codec, rows: pl.DataFrame, key: str, *, partition: int = 0) -> None:
+        """Queues a record per row; the column `key` holds its Kafka key."""
+        if rows.is_empty():
+            return
+        keys = rows[key].cast(pl.Binary).to_arrow()
+        for data, records in record_batches(keys, encode(codec, rows), time.time_ns() // 1_000_000):
+            self._queued.append((topic, partition, _Ready(data, records)))
 
     def __len__(self) -> int:
-        return len(self._producer)
+        """What is queued or not yet confirmed: 0 means that nothing is on its way."""
+        return len(self._queued) + len(self._sent)
+
+    async def push(self) -> None:
+        """Hands what is queued to the client; waits while its queue is full. Raises EmitError."""
+        if not self._queued:
+            return
+        if self._producer is None:
+            self._producer = await self._start()
+        queued, self._queued = self._queued, []
+        try:
+            for topic, partition, what in queued:
+                if isinstance(what, _Ready):
+                    future = await self._producer.send_batch(what, topic, partition=partition)
+                else:
+                    future = await self._producer.send(topic, partition=partition, **what)
+                self._sent.add(future)
+                future.add_done_callback(self._delivered)
+        except KafkaError as error:
+            raise EmitError(f"{type(error).__name__}: {error}") from error
+
+    async def _start(self) -> Any:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._servers,
+            enable_idempotence=True,
+            acks="all",
+            compression_type="lz4",
+            linger_ms=5,
+            max_request_size=MESSAGE_MAX_BYTES,
+        )
+        await producer.start()
+        return producer
+
+    def _delivered(self, future: asyncio.Future[Any]) -> None:
+        self._sent.discard(future)
+        if future.cancelled() or future.exception() is not None:
+            self._failed = "cancelled" if future.cancelled() else repr(future.exception())
 
     async def confirm(self) -> None:
         """Returns once everything emitted so far is acknowledged by all in-sync replicas; raises EmitError."""
-        if len(self._producer):
-            loop = asyncio.get_running_loop()
-            left = await loop.run_in_executor(None, self._producer.flush, _CONFIRM_TIMEOUT_S)
+        await self.push()
+        if self._sent:
+            _, left = await asyncio.wait(self._sent, timeout=_CONFIRM_TIMEOUT_S)
             if left and self._failed is None:
-                self._failed = f"{left} records were not acknowledged within {_CONFIRM_TIMEOUT_S:.0f} s"
-        else:
-            self._producer.poll(0)
+                self._failed = f"{len(left)} batches were not acknowledged within {_CONFIRM_TIMEOUT_S:.0f} s"
         if self._failed is not None:
             raise EmitError(self._failed)
+
+    async def close(self) -> None:
+        """Lets go of the broker; what was not confirmed is emitted again after the next start."""
+        if self._producer is not None:
+            producer, self._producer = self._producer, None
+            await producer.stop()

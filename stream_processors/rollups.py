@@ -1,0 +1,61 @@
+"""Larger windows of one partition, made of the closed smaller ones: minutes become 5 minutes, hours and days.
+
+Each closed window is kept once, as it is, until the next larger window closes and takes it in. So a snapshot writes
+what closed since the last one, never the whole day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import polars as pl
+
+from stream_processors import frames
+from stream_processors.segment import Segment
+from stream_processors.sketch import united
+from stream_processors.windows import COUNTS, IDENTITY, PARTIAL_SCHEMA
+
+SIZES_MS = (300_000, 3_600_000, 86_400_000)
+"""5 minutes, 1 hour and 1 day, in UTC."""
+
+
+class Rollups:
+    """The parts of the larger windows that are still open."""
+
+    def __init__(self, window_ms: int, segments: Mapping[str, bytes] | None = None) -> None:
+        self.sizes_ms = [size for size in SIZES_MS if size > window_ms and size % window_ms == 0]
+        self._parts: dict[tuple[int, int], dict[int, pl.DataFrame]] = {}
+        for name, data in (segments or {}).items():
+            size_ms, start, number = (int(part) for part in name.split("/"))
+            self._parts.setdefault((size_ms, start), {})[number] = frames.from_bytes(data)
+
+    def close(self, closed: pl.DataFrame, border: int) -> pl.DataFrame:
+        """Takes in closed windows (`partial` rows) and gives the larger ones that end at or before `border`."""
+        found = [pl.DataFrame(schema=PARTIAL_SCHEMA)]
+        for size_ms in self.sizes_ms:
+            self._take(closed.filter(pl.col("scope") != "listener"), size_ms)
+            done = [key for key in self._parts if key[0] == size_ms and key[1] + size_ms <= border]
+            parts = [part for key in done for part in self._parts.pop(key).values()]
+            closed = merged(pl.concat(parts)) if parts else found[0]
+            found.append(closed)
+        return pl.concat(found)
+
+    def _take(self, closed: pl.DataFrame, size_ms: int) -> None:
+        rows = closed.with_columns(pl.col("window") // size_ms * size_ms, size_ms=pl.lit(size_ms, pl.Int64))
+        for (start,), part in rows.partition_by("window", as_dict=True).items():
+            held = self._parts.setdefault((size_ms, int(start)), {})
+            held[max(held, default=-1) + 1] = part
+
+    def segments(self) -> dict[str, Segment]:
+        """Size, start and number, as in the constructor."""
+        return {
+            f"{size_ms}/{start}/{number}": Segment(0, lambda part=part: frames.to_bytes(part))  # type: ignore[misc]
+            for (size_ms, start), held in self._parts.items()
+            for number, part in held.items()
+        }
+
+
+def merged(parts: pl.DataFrame) -> pl.DataFrame:
+    """Rows of `PARTIAL_SCHEMA`, one for each window and series or track: counts added, users united."""
+    rows = parts.group_by(IDENTITY).agg(pl.col(COUNTS).sum(), pl.col("coupons").explode())
+    return rows.with_columns(united(rows["coupons"])).select(PARTIAL_SCHEMA.keys())
