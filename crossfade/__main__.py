@@ -56,13 +56,16 @@ def run(
     fresh: Annotated[bool, typer.Option("--fresh", help="Start from nothing: empties the data directory.")] = False,
     port: Annotated[int | None, typer.Option(help="Port of the page.", min=1, max=65535)] = None,
     no_browser: Annotated[bool, typer.Option("--no-browser", help="Do not open the page.")] = False,
+    workers: Annotated[
+        int | None, typer.Option(help="Worker processes that share the partitions.", min=1, max=64)
+    ] = None,
 ) -> None:
     """Run every stage on this machine."""
     from crossfade.run import run as run_pipeline
     from crossfade.sources import Options
 
     files = tuple(replay or ())
-    options = Options(scenario, config, files, rate, events, seed, until_drained, fresh, port, not no_browser)
+    options = Options(scenario, config, files, rate, events, seed, until_drained, fresh, port, not no_browser, workers)
     raise typer.Exit(run_pipeline(options))
 
 

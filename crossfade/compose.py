@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 
 from crossfade.jars import KAFKA_VERSION
-from crossfade.stages import STAGES, Stage
+from crossfade.stages import STAGES, WORKER_MODULE, Stage
 from schemas.settings import Settings
 from schemas.topics import MESSAGE_MAX_BYTES
 
@@ -19,7 +19,8 @@ HEAD = """\
 #   docker compose run --rm setup crossfade key                     the collector's development key
 #   docker compose run --rm setup crossfade simulate --events 10000
 #
-# Settings (ANTHROPIC_API_KEY, CROSSFADE_WAREHOUSE, ...) are taken from the file .env beside this one.
+# Settings (ANTHROPIC_API_KEY, CROSSFADE_WAREHOUSE, ...) are taken from the file .env beside this one; CROSSFADE_WORKERS
+# says how many workers share the partitions.
 """
 
 KAFKA_PORT = 9092
@@ -72,6 +73,7 @@ def _stage(stage: Stage) -> dict[str, Any]:
     port = _default(stage.port_field)
     probe = f"import urllib.request; urllib.request.urlopen('http://127.0.0.1:{port}/healthz', timeout=3)"
     service: dict[str, Any] = {
+        **({"deploy": {"replicas": "${CROSSFADE_WORKERS:-1}"}} if stage.module == WORKER_MODULE else {}),
         **_ours(f"python -m {stage.module}"),
         "depends_on": {"setup": {"condition": "service_completed_successfully"}},
         "healthcheck": {

@@ -24,13 +24,18 @@ KAFKA_SCHEME = "kafka://"
 
 @dataclass(frozen=True)
 class Reading:
-    """What a stage said, and when (monotonic seconds). `sums`: samples added up over their labels, by sample name."""
+    """What a stage said, and when (monotonic seconds).
+
+    `sums`: samples added up over their labels, by sample name. `next`: of a worker, the first offset that it has not
+    yet counted, by `topic/partition`, for the partitions that it owns.
+    """
 
     ok: bool
     lag: int | None = None
     ledger: Mapping[str, int] | None = None
     sums: Mapping[str, float] = field(default_factory=dict)
     at: float = 0.0
+    next: Mapping[str, int] = field(default_factory=dict)
 
 
 SILENT = Reading(ok=False)
@@ -71,7 +76,14 @@ def read(address: str) -> Reading:
         return SILENT
     if not isinstance(health, dict):
         return SILENT
-    return Reading(health.get("ok") is True, _count(health.get("lag")), _ledger(health.get("ledger")), sums, at)
+    return Reading(
+        health.get("ok") is True,
+        _count(health.get("lag")),
+        _ledger(health.get("ledger")),
+        sums,
+        at,
+        _next(health.get("next")),
+    )
 
 
 def _get(url: str) -> bytes:
@@ -96,6 +108,12 @@ def totals(text: str) -> dict[str, float]:
 
 def _count(value: Any) -> int | None:
     return value if isinstance(value, int) else None
+
+
+def _next(value: Any) -> dict[str, int]:
+    if not isinstance(value, dict):
+        return {}
+    return {place: offset or 0 for place, offset in value.items() if offset is None or isinstance(offset, int)}
 
 
 def _ledger(value: Any) -> dict[str, int] | None:

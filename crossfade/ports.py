@@ -28,25 +28,38 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
         return True
 
 
-def reserve(preferred: int) -> int:
-    """The first free port of 127.0.0.1 from the preferred one upwards, and ours until this process ends.
+def reserve(preferred: int, count: int = 1) -> int:
+    """The first of `count` free ports in a row on 127.0.0.1, from the preferred one upwards, ours until we end.
 
     Two runs that start together would find the same ports free before either listens. So a run marks a port that it is
     going to use by holding the UDP port of the same number, which nobody else can bind then. Raises PortTakenError when
     200 ports in a row are taken.
     """
-    for port in range(preferred, min(preferred + _SEARCHED, 1 << 16)):
-        mark = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        try:
-            mark.bind(("127.0.0.1", port))
-        except OSError:
+    for first in range(preferred, min(preferred + _SEARCHED, (1 << 16) - count + 1)):
+        marks: list[socket.socket] = []
+        for port in range(first, first + count):
+            if (mark := _marked(port)) is None:
+                break
+            marks.append(mark)
+        else:
+            _marks.extend(marks)
+            return first
+        for mark in marks:
             mark.close()
-            continue
-        if is_free(port):
-            _marks.append(mark)
-            return port
-        mark.close()
     raise PortTakenError(f"The ports {preferred} to {preferred + _SEARCHED - 1} are all taken: stop some programs.")
+
+
+def _marked(port: int) -> socket.socket | None:
+    mark = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        mark.bind(("127.0.0.1", port))
+    except OSError:
+        mark.close()
+        return None
+    if is_free(port):
+        return mark
+    mark.close()
+    return None
 
 
 def holder(port: int) -> str:

@@ -28,6 +28,7 @@ class Options:
     fresh: bool = False
     port: int | None = None
     browser: bool = True
+    workers: int | None = None
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,15 @@ from typing import Any
 
 from crossfade import home, kafka
 from crossfade.observe import SILENT, read
-from crossfade.stages import STAGES
+from crossfade.stages import stages_of
 from schemas.settings import Settings
 
 
 def status(settings: Settings) -> list[dict[str, Any]]:
     """One row per stage: name, state (up, unwell, down), lag, address and what it does."""
-    with ThreadPoolExecutor(len(STAGES)) as pool:
-        readings = list(pool.map(lambda stage: read(stage.address(settings)), STAGES))
+    stages = stages_of(settings)
+    with ThreadPoolExecutor(len(stages)) as pool:
+        readings = list(pool.map(lambda stage: read(stage.address(settings)), stages))
     where = settings.kafka_bootstrap_servers
     rows: list[dict[str, Any]] = [
         {
@@ -24,7 +25,7 @@ def status(settings: Settings) -> list[dict[str, Any]]:
             "does": "the log of everything",
         }
     ]
-    for stage, reading in zip(STAGES, readings, strict=True):
+    for stage, reading in zip(stages, readings, strict=True):
         state = "down" if reading is SILENT else "up" if reading.ok else "unwell"
         address = stage.address(settings)
         rows.append({"stage": stage.name, "state": state, "lag": reading.lag, "address": address, "does": stage.does})

@@ -11,8 +11,9 @@ from crossfade.greeting import page_address
 from crossfade.observe import SILENT, Observer
 from crossfade.pipeline import KAFKA, SOURCE, Pipeline
 from crossfade.sources import Source
-from crossfade.stages import STAGES
+from crossfade.stages import WORKER_MODULE, stages_of
 from crossfade.supervisor import Supervised
+from schemas.topics import WINDOW_PARTIALS
 
 DRAW_EVERY_S = 0.25
 _RATE_OVER_S = 3.0
@@ -31,6 +32,7 @@ class Watch:
             board,
             began,
         )
+        self._stages = stages_of(pipeline.settings)
         self._drain = Drain(began)
         self._seen: tuple[float, float] = (began, 0.0)
         self._rate = 0.0
@@ -57,7 +59,14 @@ class Watch:
         return self._pipeline.source is None or self._pipeline.source.finished
 
     def _lags(self) -> dict[str, int | None]:
-        return {stage.name: self._observer[stage.name].lag for stage in STAGES if stage.lag}
+        return {stage.name: self._observer[stage.name].lag for stage in self._stages if stage.lag}
+
+    def _open_alerts(self) -> int | None:
+        """The worker that judges final windows knows; what another one says was true when it did."""
+        workers = [self._observer[stage.name] for stage in self._stages if stage.module == WORKER_MODULE]
+        judges = [one for one in workers if any(place.startswith(f"{WINDOW_PARTIALS}/") for place in one.next)]
+        found = judges[0].sums.get("crossfade_alerts_open") if judges else None
+        return None if found is None else int(found)
 
     def _sent(self) -> float:
         return sum(
@@ -70,13 +79,12 @@ class Watch:
             self._rate = max(sent - before, 0.0) / (now - since)
             self._seen = (now, sent)
         ledger = self._observer["sinks"].ledger
-        alerts = self._observer["worker"].sums.get("crossfade_alerts_open")
         settings = self._pipeline.settings
         return View(
             tuple(self._rows()),
             self._rate,
             ledger,
-            None if alerts is None else int(alerts),
+            self._open_alerts(),
             page_address(settings),
             now - self._began,
         )
@@ -87,7 +95,7 @@ class Watch:
             yield Row(KAFKA, f"embedded, {where}", *_state(broker, broker.alive))
         else:
             yield Row(KAFKA, f"yours, {where}", "up" if self._observer[KAFKA].ok else "down")
-        for stage in STAGES:
+        for stage in self._stages:
             one, reading = self._pipeline.stages[stage.name], self._observer[stage.name]
             state, restarts, _, note = _state(one, reading.ok, heard=reading is not SILENT)
             yield Row(stage.name, stage.does, state, restarts, reading.lag if stage.lag else None, note)

@@ -49,8 +49,11 @@ def test_the_committed_compose_file_is_the_generated_one() -> None:
 def test_every_stage_is_a_container_that_is_scraped() -> None:
     """No stage is forgotten in docker-compose.yml, nor by Prometheus at the place where it listens."""
     services = yaml.safe_load(compose.text())["services"]
-    scraped = yaml.safe_load((OPS / "prometheus.yml").read_text())["scrape_configs"][0]["static_configs"]
-    targets = {entry["labels"]["stage"]: entry["targets"] for entry in scraped}
+    workers, rest = yaml.safe_load((OPS / "prometheus.yml").read_text())["scrape_configs"]
+    targets = {entry["labels"]["stage"]: entry["targets"] for entry in rest["static_configs"]}
+    (replicas,) = workers["dns_sd_configs"]
+    assert {"target_label": "job", "replacement": "crossfade"} in workers["relabel_configs"], "rules ask for this job"
+    targets["worker"] = [f"{name}:{replicas['port']}" for name in replicas["names"]]
     for stage in STAGES:
         assert services[stage.name]["command"] == f"python -m {stage.module}"
         host = "sinks" if stage.reader else stage.name
