@@ -34,6 +34,14 @@ def ahead(timestamps_ms: Millis, record_times_ms: Millis) -> npt.NDArray[np.bool
     return (record_times_ms >= 0) & (timestamps_ms > record_times_ms + FUTURE_MAX_MS)
 
 
+def bounded(timestamps_ms: Millis, record_times_ms: Millis) -> Millis:
+    """To what time each event moves the clock: its own, but never past its arrival in Kafka.
+
+    So a device whose clock is some minutes fast has its events counted in their own window, and closes nobody's.
+    """
+    return np.where(record_times_ms >= 0, np.minimum(timestamps_ms, record_times_ms), timestamps_ms)
+
+
 @dataclass(frozen=True)
 class Windows:
     """Tumbling windows of `window_ms` that take events until `grace_ms` after their end."""
@@ -49,15 +57,17 @@ class Windows:
         """Windows that start before the returned time are closed at stream time `clock`: nothing can enter them."""
         return (clock - self.grace_ms) // self.window_ms * self.window_ms
 
-    def judge(self, timestamps: Millis, clock: int) -> tuple[npt.NDArray[np.bool_], Millis, int]:
+    def judge(
+        self, timestamps: Millis, clock: int, advances: Millis | None = None
+    ) -> tuple[npt.NDArray[np.bool_], Millis, int]:
         """Judges rows in the order of the log, starting at stream time `clock`.
 
         Returns (late, clock at the arrival of each row, clock after the last). A row is late when its window was
-        closed by the rows before it.
+        closed by the rows before it. `advances` are the times to which the rows move the clock (see `bounded`).
         """
         if not len(timestamps):
             return np.zeros(0, np.bool_), timestamps, clock
-        after = np.maximum(np.maximum.accumulate(timestamps), clock)
+        after = np.maximum(np.maximum.accumulate(timestamps if advances is None else advances), clock)
         before = np.concatenate((np.array([clock], np.int64), after[:-1]))
         closed = (before - self.grace_ms) // self.window_ms * self.window_ms
         return timestamps < closed, before, int(after[-1])

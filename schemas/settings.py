@@ -84,6 +84,10 @@ class Settings(BaseSettings):
     window_ms: int = Field(60_000, ge=1000, description="Length of the tumbling windows.")
     grace_ms: int = Field(10_000, ge=0, description="How long after its end a window still takes events.")
     idle_ms: int = Field(5_000, ge=100, description="A partition without events for so long no longer holds back time.")
+    emit: Literal["final", "early"] = Field(
+        "final", description="early: window-metrics also gets first results of open windows, marked as such."
+    )
+    early_every_ms: int = Field(5_000, ge=100, description="How often early results are told.")
     snapshot_every_ms: int = Field(1_000, ge=50, description="How often a partition's state goes to its changelog.")
     play_timeout_ms: int = Field(3_600_000, description="An open play without an end is closed after so long.")
     session_timeout_ms: int = Field(6_000, description="Kafka session time-out of the workers.")

@@ -89,6 +89,15 @@ TABLES: tuple[Table, ...] = (
         ("tenant", "scope"),
         _PLACE,
     ),
+    Table(
+        "window_rollups",
+        topics.WINDOW_ROLLUPS,
+        "window_rollup",
+        "window_id",
+        "window_start",
+        ("tenant", "scope"),
+        _PLACE,
+    ),
     Table("tracks", topics.TRACK_CATALOGUE, "track", "track_id", "first_seen_at", ("tenant", "track_id"), _PLACE),
     Table(
         "track_insights",

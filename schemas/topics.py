@@ -11,6 +11,7 @@ EVENTS = "listening-events"
 DEAD_LETTERS = "dead-letters"
 WINDOW_PARTIALS = "window-partials"
 WINDOW_METRICS = "window-metrics"
+WINDOW_ROLLUPS = "window-rollups"
 PLAYS = "plays"
 TRACK_CATALOGUE = "track-catalogue"
 TRACK_INSIGHTS = "track-insights"
@@ -48,6 +49,7 @@ def topics(settings: Settings) -> list[Topic]:
         Topic(DEAD_LETTERS, "dead_letter", 1, "what could not be taken, with reason and original bytes", month),
         Topic(WINDOW_PARTIALS, None, 1, "closed windows of one input partition, as Arrow", keep),
         Topic(WINDOW_METRICS, "window_metrics", 1, "final windows, one record per window and series or track", keep),
+        Topic(WINDOW_ROLLUPS, "window_rollup", 1, "final windows of 5 minutes, 1 hour and 1 day", keep),
         Topic(PLAYS, "play", settings.partitions, "reconstructed plays, keyed by user", keep),
         Topic(TRACK_CATALOGUE, "track", 1, "what clients told about a track; newest per track", compacted),
         Topic(TRACK_INSIGHTS, "track_insight", 1, "mood, genre, context; newest per track", compacted),

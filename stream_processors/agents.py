@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import polars as pl
 
@@ -12,52 +12,69 @@ from schemas.codec import Codec
 from schemas.event_time import WATERMARK_KEY
 from schemas.event_time import Windows as Clockwork
 from schemas.kafka import codec_of
+from schemas.reasons import BadRecordError, Reason
 from schemas.settings import Settings
 from stream_processors.detectors.alert import Alert
 from stream_processors.idle import Idle
 from stream_processors.merge import MergeState, Part
 from stream_processors.outbox import Outbox
 from stream_processors.partition import PartitionState, Result
+from stream_processors.sketch import estimate, to_bytes
 from stream_processors.transport import EventBatch
-from stream_processors.windows import KEYS, PARTIAL_SCHEMA
 from stream_processors.wire import BadRecord, Wire
 
-_PART_ROWS = 50_000
+PART_BYTES = topics.MESSAGE_MAX_BYTES // 4
 _TELL_EVERY_S = 0.5
 
 
 class EventsAgent:
-    """`listening-events` to plays, tracks, dead letters, and the parts of windows that this partition has closed."""
+    """`listening-events` to plays, sessions, tracks, dead letters, and the parts of windows that closed here."""
 
     def __init__(self, settings: Settings, outbox: Outbox) -> None:
         self._outbox = outbox
         self._clockwork = Clockwork(settings.window_ms, settings.grace_ms)
         self._wire = Wire(codec_of(settings, topics.EVENTS))
-        self._codecs = {t: codec_of(settings, t) for t in (topics.PLAYS, topics.TRACK_CATALOGUE, topics.DEAD_LETTERS)}
+        written = (topics.PLAYS, topics.SESSIONS, topics.TRACK_CATALOGUE, topics.DEAD_LETTERS)
+        self._codecs = {topic: codec_of(settings, topic) for topic in written}
+        self._early_every_s = settings.early_every_ms / 1000 if settings.emit == "early" else None
         self._told: dict[int, tuple[int, float]] = {}
+        self._told_early: dict[int, float] = {}
+        self._settled: dict[int, float] = {}
 
     def process(self, partition: int, state: PartitionState, batch: EventBatch) -> None:
         """Takes one batch."""
         decoded = self._wire.read(batch)
         result = state.add(decoded, batch.next)
-        for bad in result.bad:
+        for bad in (*result.bad, *_ahead(batch, result.ahead)):
             self._dead_letter(batch, bad)
-        self._emit_rows(topics.TRACK_CATALOGUE, result.tracks, "key")
-        self._emit_rows(topics.PLAYS, result.plays, "user_id")
-        self._tell(partition, state.clock, result.closed)
+        self._emit(topics.TRACK_CATALOGUE, result.tracks, "key", 0)
+        self._emit_finished(partition, result)
+        self._tell(partition, state, result.closed)
         self._count(partition, state, result, len(batch), decoded.slow_batches)
 
-    def _emit_rows(self, topic: str, rows: pl.DataFrame, key: str) -> None:
-        codec = self._codecs[topic]
-        for row in rows.iter_rows(named=True):
-            self._outbox.emit(topic, row[key].encode(), codec.encode(row))
+    def settle(self, partition: int, state: PartitionState) -> None:
+        """Emits what `add` has put off to be done for many rows at once; the more is open, the more rarely."""
+        elapsed_s = time.monotonic() - self._settled.get(partition, 0.0)
+        if state.waiting and elapsed_s >= 1 + state.open_rows / 100_000:
+            self._emit_finished(partition, state.settle())
+            self._settled[partition] = time.monotonic()
+        if self._early_every_s is not None:
+            self._tell_early(partition, state)
+
+    def _emit_finished(self, partition: int, result: Result) -> None:
+        self._emit(topics.PLAYS, result.plays, "user_id", partition)
+        self._emit(topics.SESSIONS, result.sessions, "user_id", partition)
+        metrics.PLAYS.inc(result.plays.height)
+
+    def _emit(self, topic: str, rows: pl.DataFrame, key: str, partition: int) -> None:
+        self._outbox.emit_rows(topic, self._codecs[topic], rows, key, partition=partition)
 
     def _dead_letter(self, batch: EventBatch, bad: BadRecord) -> None:
         place = f"{batch.topic}/{batch.partition}/{bad.offset}"
         letter = {
             "dead_letter_id": place,
-            "tenant": "unknown",
-            "source": "unknown",
+            "tenant": bad.tenant,
+            "source": bad.source,
             "stage": "stream_processors",
             "reason": bad.error.reason.value,
             "detail": bad.error.detail,
@@ -72,35 +89,62 @@ class EventsAgent:
         self._outbox.emit(topics.DEAD_LETTERS, place.encode(), self._codecs[topics.DEAD_LETTERS].encode(letter))
         metrics.DEAD_LETTERED.labels("stream_processors", bad.error.reason.value).inc()
 
-    def _tell(self, partition: int, clock: int, closed: pl.DataFrame) -> None:
+    def _tell(self, partition: int, state: PartitionState, closed: pl.DataFrame) -> None:
+        clock = state.clock
         told_clock, told_at = self._told.get(partition, (0, 0.0))
         moved = self._clockwork.closed_before(clock) > self._clockwork.closed_before(told_clock)
         if not moved and not (clock > told_clock and time.monotonic() - told_at >= _TELL_EVERY_S):
             return
-        pieces = [closed[at : at + _PART_ROWS] for at in range(0, closed.height, _PART_ROWS)] or [closed]
+        pieces = _pieces(closed)
         for i, piece in enumerate(pieces):
-            last = i == len(pieces) - 1
-            part = Part(partition, clock if last else told_clock, piece)
-            self._outbox.emit(topics.WINDOW_PARTIALS, str(partition).encode(), part.encode(), partition=0)
+            self._emit_part(Part(partition, clock if i == len(pieces) - 1 else told_clock, piece))
         self._told[partition] = (clock, time.monotonic())
+
+    def _tell_early(self, partition: int, state: PartitionState) -> None:
+        now = time.monotonic()
+        if now - self._told_early.get(partition, 0.0) >= (self._early_every_s or 0):
+            self._told_early[partition] = now
+            for piece in _pieces(state.early()):
+                self._emit_part(Part(partition, state.clock, piece, early=True))
+
+    def _emit_part(self, part: Part) -> None:
+        self._outbox.emit(topics.WINDOW_PARTIALS, str(part.partition).encode(), part.encode())
 
     def _count(self, partition: int, state: PartitionState, result: Result, records: int, slow: int) -> None:
         metrics.WORKER_EVENTS.labels(partition).inc(records)
         metrics.WORKER_BATCHES.labels("slow" if slow else "columnar").inc()
         metrics.WORKER_LATE.inc(result.late)
         metrics.WORKER_DUPLICATES.inc(result.duplicates)
-        metrics.PLAYS.inc(result.plays.height)
         metrics.WORKER_WATERMARK.labels(partition).set((state.clock - self._clockwork.grace_ms) / 1000)
 
 
+def _ahead(batch: EventBatch, rows: pl.DataFrame) -> Iterator[BadRecord]:
+    """Events that are quarantined for their clock, with their original bytes."""
+    if rows.is_empty():
+        return
+    told = {row["_offset"]: row for row in rows.iter_rows(named=True)}
+    for record in batch.records():
+        if (row := told.get(record.offset)) is not None:
+            error = BadRecordError(Reason.CLOCK, str(row["timestamp"]), "timestamp")
+            yield BadRecord(
+                record.offset, record.timestamp, record.key, record.value, error, row["tenant"], row["source"]
+            )
+
+
+def _pieces(rows: pl.DataFrame) -> list[pl.DataFrame]:
+    """Rows in pieces that the broker takes."""
+    step = max(1, rows.height * PART_BYTES // max(1, int(rows.estimated_size())))
+    return [rows[at : at + step] for at in range(0, rows.height, step)] or [rows]
+
+
 class MergeAgent:
-    """`window-partials` to final `window-metrics` and `anomaly-alerts`; moves idle partitions on."""
+    """`window-partials` to final `window-metrics`, `window-rollups` and `anomaly-alerts`; moves idle partitions on."""
 
     def __init__(self, settings: Settings, outbox: Outbox, partitions: list[int], now_ms: Callable[[], int]) -> None:
         self._outbox, self._now_ms = outbox, now_ms
         self._window_ms = settings.window_ms
-        self._windows: Codec = codec_of(settings, topics.WINDOW_METRICS)
-        self._alerts: Codec = codec_of(settings, topics.ANOMALY_ALERTS)
+        written = (topics.WINDOW_METRICS, topics.WINDOW_ROLLUPS, topics.ANOMALY_ALERTS)
+        self._codecs: dict[str, Codec] = {topic: codec_of(settings, topic) for topic in written}
         clockwork = Clockwork(settings.window_ms, settings.grace_ms)
         self._idle = Idle(clockwork, partitions, settings.idle_ms, settings.play_timeout_ms, now_ms())
 
@@ -109,35 +153,50 @@ class MergeAgent:
         for record in batch.records():
             if record.offset >= (state.next or 0):
                 final, alerts = state.add(Part.decode(bytes(record.value)))
-                self._emit_windows(final)
+                self._emit_windows(final, "final")
                 for alert in alerts:
                     self._emit_alert(alert)
+        self._emit_windows(state.early(), "early")
         state.next = batch.next
         for detector, count in state.open_alerts.items():
             metrics.ALERTS_OPEN.labels(detector).set(count)
         self._idle.saw(state.clocks, self._now_ms())
 
-    def _emit_windows(self, final: pl.DataFrame) -> None:
+    def settle(self, _partition: int, _state: MergeState) -> None:
+        """Nothing is put off."""
+
+    def _emit_windows(self, rows: pl.DataFrame, emit: str) -> None:
         now_ms = self._now_ms()
-        for row in final.select(PARTIAL_SCHEMA.keys()).iter_rows(named=True):
-            start = row.pop("window")
-            dimensions = [row[name] for name in KEYS if name not in ("tenant", "user_id")]
-            window_id = "/".join(
-                [str(start), row["scope"], row["tenant"], *("" if d is None else d for d in dimensions)]
+        for is_rollup, topic in ((False, topics.WINDOW_METRICS), (True, topics.WINDOW_ROLLUPS)):
+            mine = rows.filter((pl.col("size_ms") != self._window_ms) == is_rollup)
+            if mine.is_empty():
+                continue
+            prefix = [pl.col("size_ms").cast(pl.String)] if is_rollup else []
+            suffix = [pl.lit(f"early@{now_ms}")] if emit == "early" else []
+            dimensions = ("scope", "tenant", "event_type", "platform", "country", "app_version", "track_id")
+            names = [pl.col("window").cast(pl.String), *(pl.col(name).fill_null("") for name in dimensions)]
+            shown = mine.with_columns(
+                window_id=pl.concat_str(*prefix, *names, *suffix, separator="/"),
+                window_start="window",
+                window_end=pl.col("window") + pl.col("size_ms"),
+                window_ms="size_ms",
+                completion=pl.col("completed_ms") / pl.when(pl.col("duration_ms") > 0).then("duration_ms"),
+                emit=pl.lit(emit),
+                emitted_at=pl.lit(now_ms),
             )
-            record = {
-                **row,
-                "window_id": window_id,
-                "window_start": start,
-                "window_end": start + self._window_ms,
-                "emitted_at": now_ms,
-            }
-            self._outbox.emit(topics.WINDOW_METRICS, window_id.encode(), self._windows.encode(record))
-            metrics.WINDOWS_FINAL.labels(row["scope"]).inc()
+            if is_rollup:
+                sketches = [to_bytes(one.to_numpy()) for one in shown["coupons"]]
+                users = [estimate(sketch) for sketch in sketches]
+                shown = shown.with_columns(users=pl.Series(users), users_sketch=pl.Series(sketches, dtype=pl.Binary))
+            self._outbox.emit_rows(topic, self._codecs[topic], shown, "window_id")
+            if emit == "final":
+                for scope, count in shown.group_by("scope").len().iter_rows():
+                    metrics.WINDOWS_FINAL.labels(scope).inc(count)
 
     def _emit_alert(self, alert: Alert) -> None:
         record = alert.record()
-        self._outbox.emit(topics.ANOMALY_ALERTS, record["transition_id"].encode(), self._alerts.encode(record))
+        value = self._codecs[topics.ANOMALY_ALERTS].encode(record)
+        self._outbox.emit(topics.ANOMALY_ALERTS, record["transition_id"].encode(), value)
         metrics.ALERT_TRANSITIONS.labels(alert.detector, alert.status).inc()
 
     def move_idle_partitions(self) -> None:

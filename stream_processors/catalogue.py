@@ -21,19 +21,25 @@ class SeenTracks:
 
     def unseen(self, frame: pl.DataFrame, timestamps: pl.Series) -> pl.DataFrame:
         """Rows of schemas/track.avsc not sent yet, in the order of the log, times in ms; and `key`, their Kafka key."""
+        marks = frame.select(pl.struct("tenant", "track_id", *CONTEXT).hash()).to_series()
+        first = marks.is_first_distinct()
+        seen = pl.Series([one in self._known for one in marks.filter(first).to_list()], dtype=pl.Boolean)
+        if seen.all():
+            return pl.DataFrame()
+        new = first.scatter(first.arg_true(), ~seen)
+        if len(self._known) > _KNOWN_MAX:
+            self._known.clear()
+        self._known.update(marks.filter(new).to_list())
         is_told = pl.any_horizontal(pl.col(name).is_not_null() for name in _TELLING)
         key = pl.format("{}/{}", "tenant", "track_id")
-        rows = frame.select(
-            "track_id",
-            "tenant",
-            *(pl.when(is_told).then(pl.col(name)).alias(name) for name in CONTEXT),
-            first_seen_at=timestamps,
-            key=pl.when(is_told).then(key).otherwise(pl.format("{}/untold", key)),
+        return (
+            frame.filter(new)
+            .select(
+                "track_id",
+                "tenant",
+                *(pl.when(is_told).then(pl.col(name)).alias(name) for name in CONTEXT),
+                first_seen_at=timestamps.filter(new),
+                key=pl.when(is_told).then(key).otherwise(pl.format("{}/untold", key)),
+            )
+            .unique(["key", *CONTEXT], keep="first", maintain_order=True)
         )
-        hashes = rows.select(pl.struct("key", *CONTEXT).hash()).to_series()
-        first = rows.with_columns(hash=hashes).unique("hash", keep="first", maintain_order=True)
-        new = first.filter(pl.Series([one not in self._known for one in first["hash"].to_list()], dtype=pl.Boolean))
-        if len(self._known) + new.height > _KNOWN_MAX:
-            self._known.clear()
-        self._known.update(new["hash"].to_list())
-        return new.drop("hash")

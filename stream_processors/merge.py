@@ -16,25 +16,30 @@ from stream_processors.detectors.baseline import Baseline
 from stream_processors.detectors.looping_bot import Loop, LoopingBot
 from stream_processors.detectors.skip_rate import SkipRate
 from stream_processors.detectors.volume import Volume
-from stream_processors.partition import Segment
-from stream_processors.windows import COUNTS, KEYS, PARTIAL_SCHEMA
+from stream_processors.rollups import merged
+from stream_processors.segment import Segment
+from stream_processors.windows import IDENTITY, PARTIAL_SCHEMA
 
-_IDENTITY = ["window", "scope", *KEYS]
+_END = pl.col("window") + pl.col("size_ms")
 _GAP_MAX_WINDOWS = 120
 """Silence of so many windows is judged window by window; after a longer one (old data, a replay) judging goes on."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """What one partition tells: its stream time, and rows of windows that it has closed since it last told."""
+    """What one partition tells: its stream time, and rows of windows that it has closed since it last told.
+
+    With `early` the rows are what its open windows say so far.
+    """
 
     partition: int
     clock: int
     rows: pl.DataFrame
+    early: bool = False
 
     def encode(self) -> bytes:
         """A JSON line, then Arrow."""
-        head = json.dumps({"partition": self.partition, "clock": self.clock}).encode()
+        head = json.dumps({"partition": self.partition, "clock": self.clock, "early": self.early}).encode()
         return head + b"\n" + (frames.to_bytes(self.rows) if self.rows.height else b"")
 
     @classmethod
@@ -43,7 +48,7 @@ class Part:
         head, _, body = data.partition(b"\n")
         told = json.loads(head)
         rows = frames.from_bytes(body) if body else pl.DataFrame(schema=PARTIAL_SCHEMA)
-        return cls(told["partition"], told["clock"], rows)
+        return cls(told["partition"], told["clock"], rows, told["early"])
 
 
 class _Judges(msgspec.Struct):
@@ -57,7 +62,7 @@ class _Judges(msgspec.Struct):
 class MergeState:
     """Waiting parts and the detectors: a function of the `window-partials` log up to `next` alone."""
 
-    VERSION = 1
+    VERSION = 2
 
     def __init__(
         self,
@@ -74,8 +79,10 @@ class MergeState:
         }
         self._clockwork = clockwork
         self._partitions = partitions
-        self._changes = 0
-        self._waiting = [frames.from_bytes(segments["waiting"])] if "waiting" in segments else []
+        waiting = {int(name[8:]): data for name, data in segments.items() if name.startswith("waiting/")}
+        self._waiting = {number: frames.from_bytes(data) for number, data in sorted(waiting.items())}
+        self._number = max(waiting, default=-1) + 1
+        self._early: dict[int, pl.DataFrame] = {}
         judges = msgspec.json.decode(segments["judges"], type=_Judges) if "judges" in segments else _Judges([], [], [])
         self._volume = Volume(dict(judges.volume))
         self._skip_rate = SkipRate(dict(judges.skip_rate))
@@ -101,33 +108,53 @@ class MergeState:
 
         A part that is told again after a replay has the same rows, which are kept once.
         """
+        if part.early:
+            self._early[part.partition] = part.rows
+            return pl.DataFrame(schema=PARTIAL_SCHEMA), []
         known = self._clockwork.closed_before(self.clocks.get(part.partition, 0))
-        rows = part.rows.filter(pl.col("window") >= max(known, self.final_before))
+        rows = part.rows.filter(_END > max(known, self.final_before))
         if rows.height:
-            self._waiting.append(rows.with_columns(partition=pl.lit(part.partition)))
-            self._changes += 1
+            self._keep(rows.with_columns(partition=pl.lit(part.partition)))
         self.clocks[part.partition] = max(part.clock, self.clocks.get(part.partition, 0))
         border = self._clockwork.closed_before(self.watermark_clock)
         if border <= self.final_before:
             return pl.DataFrame(schema=PARTIAL_SCHEMA), []
         return self._finish(border)
 
+    def early(self) -> pl.DataFrame:
+        """What all partitions have told of the windows that are not final, added up; not part of the state."""
+        told, self._early = self._early, {}
+        if not told:
+            return pl.DataFrame(schema=PARTIAL_SCHEMA)
+        borders = {partition: self._clockwork.closed_before(self.clocks.get(partition, 0)) for partition in told}
+        rows = [rows.filter(_END > max(borders[partition], self.final_before)) for partition, rows in told.items()]
+        rows += [rows.drop("partition") for rows in self._waiting.values()]
+        is_minute = pl.col("size_ms") == self._clockwork.window_ms
+        return merged(pl.concat(rows).filter(is_minute, pl.col("scope") != "listener")).sort(IDENTITY)
+
+    def _keep(self, rows: pl.DataFrame) -> None:
+        self._waiting[self._number] = rows
+        self._number += 1
+
     def _finish(self, border: int) -> tuple[pl.DataFrame, list[Alert]]:
         before, self.final_before = self.final_before, border
         if not self._waiting:
             return pl.DataFrame(schema=PARTIAL_SCHEMA), self._silence(before, border)
-        waiting = pl.concat(self._waiting).unique([*_IDENTITY, "partition"], keep="last")
-        done = waiting.filter(pl.col("window") < border)
-        self._waiting = [waiting.filter(pl.col("window") >= border)]
-        self._changes += 1
-        final = done.group_by(_IDENTITY).agg(pl.col(COUNTS).sum()).sort(_IDENTITY, nulls_last=False)
+        waiting = pl.concat(self._waiting.values()).unique([*IDENTITY, "partition"], keep="last")
+        self._waiting = {}
+        left = waiting.filter(_END > border)
+        if left.height:
+            self._keep(left)
+        done = waiting.filter(_END <= border)
+        is_minute = pl.col("size_ms") == self._clockwork.window_ms
+        minutes, larger = merged(done.filter(is_minute)).sort(IDENTITY), merged(done.filter(~is_minute)).sort(IDENTITY)
         alerts, at = [], before
-        for (window,), rows in final.partition_by("window", as_dict=True, maintain_order=True).items():
+        for (window,), rows in minutes.partition_by("window", as_dict=True, maintain_order=True).items():
             alerts += self._silence(at, int(window))
             alerts += self._judge(int(window), rows)
             at = int(window) + self._clockwork.window_ms
         alerts += self._silence(at, border)
-        return final.filter(pl.col("scope") != "listener"), alerts
+        return pl.concat((minutes.filter(pl.col("scope") != "listener"), larger)), alerts
 
     def _silence(self, start: int, end: int) -> list[Alert]:
         size = self._clockwork.window_ms
@@ -166,8 +193,8 @@ class MergeState:
     def segments(self) -> dict[str, Segment]:
         """The waiting parts and the detectors' memory."""
         found = {"judges": Segment(self.final_before, self._judges)}
-        if self._waiting:
-            found["waiting"] = Segment(self._changes, lambda: frames.to_bytes(pl.concat(self._waiting)))
+        for number, rows in self._waiting.items():
+            found[f"waiting/{number}"] = Segment(number, lambda rows=rows: frames.to_bytes(rows))  # type: ignore[misc]
         return found
 
     def _judges(self) -> bytes:

@@ -1,39 +1,38 @@
-"""One input partition: its stream time, open windows, open plays and recent ids, and what a batch makes of them."""
+"""One input partition: its stream time, open windows, plays, sessions and recent ids, and what a batch makes of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from schemas.event_time import Millis
+from schemas.event_time import Millis, ahead, bounded
 from schemas.event_time import Windows as Clockwork
-from stream_processors import frames
 from stream_processors.catalogue import SeenTracks
 from stream_processors.duplicates import RecentIds, hashes
 from stream_processors.plays import OpenPlays
-from stream_processors.windows import OpenWindows
+from stream_processors.rollups import Rollups
+from stream_processors.segment import Segment
+from stream_processors.sessions import OpenSessions
+from stream_processors.windows import PARTIAL_SCHEMA, OpenWindows
 from stream_processors.wire import BadRecord, Decoded
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A part of the state: it is written again only when `token` differs from that of the last snapshot."""
-
-    token: object
-    data: Callable[[], bytes]
-
-
-@dataclass(frozen=True)
 class Result:
-    """What a batch makes: rows of closed windows, finished plays, newly told tracks, bad records."""
+    """What a batch makes: rows of closed windows, finished plays and sessions, newly told tracks, bad records.
+
+    `ahead` are the rows that are quarantined for their clock.
+    """
 
     closed: pl.DataFrame
     plays: pl.DataFrame
+    sessions: pl.DataFrame
     tracks: pl.DataFrame
+    ahead: pl.DataFrame
     bad: list[BadRecord] = field(default_factory=list)
     late: int = 0
     duplicates: int = 0
@@ -45,12 +44,13 @@ class PartitionState:
     `next` is the first offset that is not in the state; None before the first batch of an empty state.
     """
 
-    VERSION = 1
+    VERSION = 2
 
     def __init__(
         self,
         clockwork: Clockwork,
         play_timeout_ms: int,
+        session_gap_ms: int,
         header: Mapping[str, int] | None = None,
         segments: Mapping[str, bytes] | None = None,
     ) -> None:
@@ -58,58 +58,100 @@ class PartitionState:
         self.next: int | None = header.get("next")
         self.clock: int = header.get("clock", 0)
         self.late: int = header.get("late", 0)
-        rows = {int(name[2:]): frames.from_bytes(data) for name, data in segments.items() if name.startswith("w/")}
-        ids = sorted((int(name[2:]), data) for name, data in segments.items() if name.startswith("i/"))
         self._clockwork = clockwork
-        self._windows = OpenWindows(clockwork, rows)
-        self._plays = OpenPlays(play_timeout_ms, frames.from_bytes(segments["plays"]) if "plays" in segments else None)
-        self._ids = RecentIds([np.frombuffer(data, np.uint64) for _, data in ids])
-        self._first_id_segment = ids[0][0] if ids else 0
-        self._id_segments = len(self._ids.segments)
+        self._windows = OpenWindows(clockwork, _within("windows", segments))
+        self._rollups = Rollups(clockwork.window_ms, _within("rollups", segments))
+        self._plays = OpenPlays(play_timeout_ms, _within("plays", segments))
+        self._sessions = OpenSessions(session_gap_ms, _within("sessions", segments))
+        self._ids = RecentIds(_within("ids", segments))
         self._tracks = SeenTracks()
 
     def add(self, decoded: Decoded, next_offset: int) -> Result:
         """Takes the rows at or above `next` and moves `next` on; the result is the same for every cut of the log."""
         first = self.next or 0
-        frame = decoded.frame.filter(pl.col("_offset") >= first)
-        timestamps = frame["timestamp"].dt.epoch("ms").to_numpy()
-        late, before, after = self._judge(frame["_offset"].to_numpy(), timestamps, decoded.watermarks, first)
-        fresh = self._fresh(frame)
-        self.late += int((late & fresh).sum())
-        kept = frame.filter(pl.Series(fresh))
-        self._windows.add(kept, timestamps[fresh], late[fresh], before[fresh])
-        told = kept.with_columns(timestamp=pl.Series(timestamps[fresh]), clock=pl.Series(after[fresh]))
-        plays = self._plays.add(told, self.clock)
+        frame = decoded.frame
+        if frame.height and frame["_offset"][0] < first:
+            frame = frame.filter(pl.col("_offset") >= first)
+        timestamps, arrivals = frame["timestamp"].dt.epoch("ms").to_numpy(), frame["_time"].to_numpy()
+        quarantined = ahead(timestamps, arrivals)
+        too_early = frame.filter(pl.Series(quarantined))
+        if quarantined.any():
+            frame = frame.filter(pl.Series(~quarantined))
+            timestamps, arrivals = timestamps[~quarantined], arrivals[~quarantined]
+        late, before, after = self._judge(frame["_offset"].to_numpy(), timestamps, arrivals, decoded.watermarks, first)
+        fresh = self._ids.fresh(hashes(frame), int(arrivals.max(initial=0)))
+        fresh_late = int((late & fresh).sum())
+        self.late += fresh_late
+        kept = frame
+        if not fresh.all():
+            kept, timestamps, after = frame.filter(pl.Series(fresh)), timestamps[fresh], after[fresh]
+            late, before = late[fresh], before[fresh]
+        self._windows.add(kept, timestamps, late, before)
+        told = kept.with_columns(timestamp=pl.Series(timestamps), clock=pl.Series(after))
+        self._plays.add(told, self.clock)
+        self._sessions.add(told, self.clock)
         self.next = next_offset
         return Result(
-            self._windows.close(self.clock),
-            plays,
+            self._closed(),
+            self._plays.take(self.clock) if self._plays.due(self.clock) else pl.DataFrame(),
+            self._sessions.take(self.clock) if self._sessions.due(self.clock) else pl.DataFrame(),
             self._tracks.unseen(kept, told["timestamp"]),
+            too_early,
             [bad for bad in decoded.bad if bad.offset >= first],
-            int((late & fresh).sum()),
-            int((~fresh).sum()),
+            fresh_late,
+            len(fresh) - int(fresh.sum()),
         )
 
+    def settle(self) -> Result:
+        """Finishes the plays and sessions that `add` has put off; the rows are the same whenever it is called."""
+        none = pl.DataFrame()
+        closed = pl.DataFrame(schema=PARTIAL_SCHEMA)
+        return Result(closed, self._plays.take(self.clock), self._sessions.take(self.clock), none, none)
+
+    @property
+    def waiting(self) -> int:
+        """Events that plays and sessions have put off."""
+        return self._plays.waiting + self._sessions.waiting
+
+    @property
+    def open_rows(self) -> int:
+        """Open plays and sessions."""
+        return self._plays.open_rows + self._sessions.open_rows
+
+    def early(self) -> pl.DataFrame:
+        """What the open windows say so far."""
+        return self._windows.early().with_columns(coupons=pl.lit(None, PARTIAL_SCHEMA["coupons"]))
+
+    def _closed(self) -> pl.DataFrame:
+        closed = self._windows.close(self.clock)
+        border = self._clockwork.closed_before(self.clock)
+        larger = self._rollups.close(closed, border) if closed.height or self._rollups.ends_before(border) else closed
+        closed = closed.with_columns(coupons=pl.lit(None, PARTIAL_SCHEMA["coupons"]))  # only larger windows need them
+        return pl.concat((closed, larger)) if larger.height else closed
+
     def _judge(
-        self, offsets: Millis, timestamps: Millis, watermarks: list[tuple[int, int]], first: int
+        self,
+        offsets: Millis,
+        timestamps: Millis,
+        arrivals: Millis,
+        watermarks: list[tuple[int, int]],
+        first: int,
     ) -> tuple[npt.NDArray[np.bool_], Millis, Millis]:
         """(late, stream time before, stream time after) of each row; watermark records take part in their place."""
+        advances = bounded(timestamps, arrivals)
         marks = [(offset, time_ms) for offset, time_ms in watermarks if offset >= first]
-        places = np.concatenate((offsets, np.array([offset for offset, _ in marks], np.int64)))
-        times = np.concatenate((timestamps, np.array([time_ms for _, time_ms in marks], np.int64)))
-        order = np.argsort(places, kind="stable")
-        late, before, self.clock = self._clockwork.judge(times[order], self.clock)
+        if not marks:
+            late, before, self.clock = self._clockwork.judge(timestamps, self.clock, advances)
+            return late, before, np.maximum(before, advances)
+        mark_offsets, mark_times = np.array(marks, np.int64).T
+        order = np.argsort(np.concatenate((offsets, mark_offsets)), kind="stable")
+        times = np.concatenate((timestamps, mark_times))
+        moves = np.concatenate((advances, mark_times))
+        late, before, self.clock = self._clockwork.judge(times[order], self.clock, moves[order])
         back = np.empty_like(order)
         back[order] = np.arange(len(order))
         rows = back[: len(offsets)]
-        return late[rows], before[rows], np.maximum(before[rows], timestamps)
-
-    def _fresh(self, frame: pl.DataFrame) -> npt.NDArray[np.bool_]:
-        before = len(self._ids.segments)
-        fresh = self._ids.fresh(hashes(frame))
-        self._id_segments += max(0, len(self._ids.segments) - before)
-        self._first_id_segment = self._id_segments - len(self._ids.segments)
-        return fresh
+        return late[rows], before[rows], np.maximum(before[rows], advances)
 
     def header(self) -> dict[str, int]:
         """The small part of the state, kept in the manifest of a snapshot."""
@@ -117,11 +159,15 @@ class PartitionState:
 
     def segments(self) -> dict[str, Segment]:
         """The large parts of the state by name."""
-        found = {
-            f"w/{start}": Segment(changes, lambda start=start: frames.to_bytes(self._windows.rows(start)))  # type: ignore[misc]
-            for start, changes in self._windows.changes.items()
+        parts = {
+            "windows": self._windows,
+            "rollups": self._rollups,
+            "plays": self._plays,
+            "sessions": self._sessions,
+            "ids": self._ids,
         }
-        found["plays"] = Segment(self._plays.changes, lambda: frames.to_bytes(self._plays.rows))
-        for i, ids in enumerate(self._ids.segments):
-            found[f"i/{self._first_id_segment + i}"] = Segment(len(ids), ids.tobytes)
-        return found
+        return {f"{part}/{name}": segment for part, holder in parts.items() for name, segment in holder.segments().items()}
+
+
+def _within(part: str, segments: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {name.removeprefix(f"{part}/"): data for name, data in segments.items() if name.startswith(f"{part}/")}

@@ -40,6 +40,10 @@ class Rollups:
             found.append(closed)
         return pl.concat(found)
 
+    def ends_before(self, border: int) -> bool:
+        """Whether a larger window ends at or before `border`."""
+        return any(start + size_ms <= border for size_ms, start in self._parts)
+
     def _take(self, closed: pl.DataFrame, size_ms: int) -> None:
         rows = closed.with_columns(pl.col("window") // size_ms * size_ms, size_ms=pl.lit(size_ms, pl.Int64))
         for (start,), part in rows.partition_by("window", as_dict=True).items():
@@ -57,5 +61,7 @@ class Rollups:
 
 def merged(parts: pl.DataFrame) -> pl.DataFrame:
     """Rows of `PARTIAL_SCHEMA`, one for each window and series or track: counts added, users united."""
-    rows = parts.group_by(IDENTITY).agg(pl.col(COUNTS).sum(), pl.col("coupons").explode())
-    return rows.with_columns(united(rows["coupons"])).select(PARTIAL_SCHEMA.keys())
+    has_users = parts["coupons"].null_count() < parts.height
+    users = [pl.col("coupons").explode(empty_as_null=False)] if has_users else [pl.col("coupons").first()]
+    rows = parts.group_by(IDENTITY).agg(pl.col(COUNTS).sum(), *users)
+    return (rows.with_columns(united(rows["coupons"])) if has_users else rows).select(PARTIAL_SCHEMA.keys())
