@@ -228,6 +228,22 @@ def doctor(form: Form = "table") -> None:
 
 
 @app.command()
+def chaos(
+    events: Annotated[int, typer.Option(help="Events that are sent.", min=100)] = 200_000,
+    kills: Annotated[int, typer.Option(help="How often a random stage is killed with kill -9.", min=0)] = 10,
+    seed: Annotated[int, typer.Option(help="Another seed, other events and faults.")] = 1,
+    workers: Annotated[int, typer.Option(help="Worker processes.", min=1, max=64)] = 2,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result as JSON.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the tables as Markdown.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep logs and data, also when all went well.")] = False,
+) -> None:
+    """Kill stages of a pipeline made for it, and recount every row; status 0 only if none is lost or doubled."""
+    from crossfade.chaos import Options, run
+
+    raise typer.Exit(run(Options(events, kills, seed, workers, json_file, report, keep)))
+
+
+@app.command()
 def key() -> None:
     """Print the collector's development key; makes one when there is none."""
     from crossfade import home

@@ -1,0 +1,220 @@
+"""The batch oracle of a campaign: what the log in Kafka leads to, computed once, without hurry, in SQL over files.
+
+It shares no code with the worker or the sink. `read_log` writes the records of `listening-events` as Parquet, in the
+order in which they stand there; `derive` makes from it what windows, plays and late events have to be. Memory is
+bounded by DuckDB's limit, whatever the length of the log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import numpy as np
+import polars as pl
+from confluent_kafka import TopicPartition
+
+from schemas import kafka, topics
+from schemas.codec import Codec
+from schemas.event_time import WATERMARK_KEY
+from schemas.reasons import FUTURE_MAX_MS
+from schemas.settings import Settings
+
+_READ_AT_ONCE = 50_000
+_PARTITION_BITS = 48
+_COLUMNS = (
+    *("tenant", "source", "event_id", "event_type", "user_id", "track_id", "timestamp", "platform", "country"),
+    *("app_version", "device", "session_id", "ms_played", "duration_ms"),
+    *("track_name", "artist_name", "album_name", "isrc"),
+)
+_STREAM_MS, _SCROBBLE_MS = 30_000, 240_000
+
+
+def read_log(settings: Settings, directory: Path) -> None:
+    """Writes everything in `listening-events` as files; raises KafkaUnavailableError.
+
+    `events-*.parquet`: readable records, with `place` (partition * 2**48 + offset), stream time before and after, and
+    lateness. `broken-*.parquet`: the others, with the MD5 of their bytes.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    codec = kafka.codec_of(settings, topics.EVENTS)
+    client = kafka.consumer(settings, "crossfade-chaos")
+    try:
+        for partition in kafka.partitions_of(client, topics.EVENTS):
+            low, high = kafka.offsets(client, topics.EVENTS, partition)
+            client.assign([TopicPartition(topics.EVENTS, partition, low)])
+            reader = _Reader(settings, codec, partition)
+            at, number = low, 0
+            while at < high:
+                messages = [m for m in client.consume(_READ_AT_ONCE, 1.0) if m.error() is None]
+                if messages:
+                    at, number = messages[-1].offset() + 1, number + 1
+                    events, broken = reader.take(messages)
+                    events.write_parquet(directory / f"events-{partition}-{number:05}.parquet")
+                    broken.write_parquet(directory / f"broken-{partition}-{number:05}.parquet")
+    finally:
+        client.close()
+
+
+class _Reader:
+    """Judges the records of one partition in their order."""
+
+    def __init__(self, settings: Settings, codec: Codec, partition: int) -> None:
+        self._codec, self._partition = codec, partition
+        self._window_ms, self._grace_ms = settings.window_ms, settings.grace_ms
+        self._clock = 0
+
+    def take(self, messages: list[Any]) -> tuple[pl.DataFrame, pl.DataFrame]:
+        offsets = np.array([m.offset() for m in messages], np.int64)
+        arrivals = np.array([m.timestamp()[1] for m in messages], np.int64)
+        values = [m.value() for m in messages]
+        is_mark = np.array([v is None and m.key() == WATERMARK_KEY for m, v in zip(messages, values, strict=True)])
+        readable = np.flatnonzero(np.array([v is not None for v in values]))
+        columns = self._codec.columns([values[i] for i in readable.tolist()])
+        rows = readable[columns.index]
+        times = columns.frame["timestamp"].dt.epoch("ms").to_numpy()
+        believed = times <= arrivals[rows] + FUTURE_MAX_MS
+        rows, frame = rows[believed], columns.frame.filter(pl.Series(believed))
+        moves = np.zeros(len(messages), np.int64)  # what each record says about stream time
+        moves[rows] = times[believed]
+        moves[is_mark] = arrivals[is_mark]
+        after = np.maximum(np.maximum.accumulate(moves), self._clock)
+        before = np.concatenate((np.array([self._clock], np.int64), after[:-1]))
+        self._clock = int(after[-1])
+        closed = (before - self._grace_ms) // self._window_ms * self._window_ms
+        events = frame.select(
+            pl.col(name).dt.epoch("ms") if name == "timestamp" else pl.col(name)
+            for name in _COLUMNS
+            if name in frame.columns
+        ).with_columns(
+            pl.col("event_type").cast(pl.String),
+            place=pl.Series((self._partition << _PARTITION_BITS) + offsets[rows]),
+            before=pl.Series(before[rows]),
+            after=pl.Series(after[rows]),
+            late=pl.Series(times[believed] < closed[rows]),
+        )
+        good = set(rows.tolist())
+        bad = [i for i in range(len(messages)) if i not in good and not is_mark[i]]
+        digests = [hashlib.md5(values[i] or b"", usedforsecurity=False).hexdigest() for i in bad]
+        places = [f"{topics.EVENTS}/{self._partition}/{offsets[i]}" for i in bad]
+        schema = {"place": pl.String, "payload_md5": pl.String}
+        return events, pl.DataFrame({"place": places, "payload_md5": digests}, schema)
+
+
+_FRESH = """
+CREATE TABLE fresh AS
+SELECT e.*, CASE WHEN late THEN before ELSE timestamp END // {window_ms} * {window_ms} AS window_start
+FROM read_parquet('{log}/events-*.parquet') AS e
+SEMI JOIN (
+  SELECT min(place) AS place FROM read_parquet('{log}/events-*.parquet') GROUP BY tenant, event_id
+) AS first USING (place)
+"""
+
+_WINDOWS = """
+SELECT window_start, '{scope}' AS scope, tenant, {dimensions},
+  sum(events)::BIGINT AS events, count(*) FILTER (events > 0) AS users,
+  {kinds}
+  sum(ms_played)::BIGINT AS ms_played, {late} AS late_count
+FROM (
+  SELECT window_start, tenant, {dimensions}, user_id,
+    count(*) FILTER (NOT late) AS events,
+    {user_kinds}
+    coalesce(sum(ms_played) FILTER (NOT late), 0) AS ms_played,
+    count(*) FILTER (late) AS late_count
+  FROM fresh GROUP BY ALL
+)
+GROUP BY ALL
+HAVING sum(events) + {late} > 0
+"""
+_KINDS = {"plays": "play", "skips": "skip", "likes": "like", "shares": "share"}
+COUNTS = ("events", "users", *_KINDS, "ms_played", "late_count")
+
+
+def open_oracle(directory: Path, memory_limit: str = "2GB") -> duckdb.DuckDBPyConnection:
+    """A DuckDB that spills to `directory` instead of growing."""
+    connection = duckdb.connect(str(directory / "oracle.duckdb"))
+    connection.execute(f"SET memory_limit = '{memory_limit}'")
+    connection.execute("SET temp_directory = ?", [str(directory / "spill")])
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET preserve_insertion_order = false")
+    return connection
+
+
+def derive(oracle: duckdb.DuckDBPyConnection, log: Path, settings: Settings, series: tuple[str, ...]) -> None:
+    """Makes the tables `fresh` (each event once, with its window), `windows` and `expected_plays`.
+
+    `series` names the dimensions of scope `series`.
+    """
+    oracle.execute(_FRESH.format(log=log, window_ms=settings.window_ms))
+    kinds = "".join(f"sum({column})::BIGINT AS {column}, " for column in _KINDS)
+    user_kinds = "".join(
+        f"count(*) FILTER (NOT late AND event_type = '{kind}') AS {column}, " for column, kind in _KINDS.items()
+    )
+    for scope, dimensions, late in (("series", series, "sum(late_count)::BIGINT"), ("track", ("track_id",), "0")):
+        query = _WINDOWS.format(
+            scope=scope, dimensions=", ".join(dimensions), kinds=kinds, user_kinds=user_kinds, late=late
+        )
+        oracle.execute(f"CREATE TABLE windows_{scope} AS {query}")
+    _derive_plays(oracle, settings.play_timeout_ms)
+
+
+PLAY_COLUMNS = ("play_id", "user_id", "track_id", "started_at", "ended_at", "ended_by", "ms_played", "is_stream")
+
+
+def _derive_plays(oracle: duckdb.DuckDBPyConnection, timeout_ms: int) -> None:
+    oracle.execute(
+        "CREATE TABLE expected_plays (play_id VARCHAR, user_id VARCHAR, track_id VARCHAR, started_at BIGINT, "
+        "ended_at BIGINT, ended_by VARCHAR, ms_played BIGINT, is_stream BOOLEAN)"
+    )
+    moves = oracle.cursor().execute(
+        "SELECT tenant, user_id, event_id, event_type, track_id, timestamp, after, ms_played, duration_ms FROM fresh "
+        "WHERE event_type IN ('play', 'pause', 'skip') ORDER BY tenant, user_id, place"
+    )
+    found: list[tuple[Any, ...]] = []
+    for play in plays(_rows(moves), timeout_ms):
+        found.append(play)
+        if len(found) >= _READ_AT_ONCE:
+            _append_plays(oracle, found)
+    _append_plays(oracle, found)
+
+
+def _rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
+    while rows := cursor.fetchmany(10_000):
+        yield from rows
+
+
+def _append_plays(oracle: duckdb.DuckDBPyConnection, found: list[tuple[Any, ...]]) -> None:
+    if found:
+        frame = pl.DataFrame(found, schema=list(PLAY_COLUMNS), orient="row", infer_schema_length=None)
+        oracle.register("_found", frame.to_arrow())
+        oracle.execute("INSERT INTO expected_plays SELECT * FROM _found")
+        oracle.unregister("_found")
+        found.clear()
+
+
+def plays(moves: Iterator[tuple[Any, ...]], timeout_ms: int) -> Iterator[tuple[Any, ...]]:
+    """The plays (PLAY_COLUMNS) that moves lead to, when time goes on after the last until every play has timed out.
+
+    Moves are (tenant, user, id, type, track, time, stream time, ms played, duration), sorted by listener and, of one
+    listener, in the order of the log.
+    """
+    open_play: tuple[Any, ...] | None = None
+    for move in moves:
+        if open_play is not None:
+            yield _finished(open_play, move if move[:2] == open_play[:2] else None, timeout_ms)
+        open_play = move if move[3] == "play" else None
+    if open_play is not None:
+        yield _finished(open_play, None, timeout_ms)
+
+
+def _finished(play: tuple[Any, ...], end: tuple[Any, ...] | None, timeout_ms: int) -> tuple[Any, ...]:
+    _, user, play_id, _, track, started, clock, _, duration = play
+    if end is None or max(end[6], end[5]) >= clock + timeout_ms:
+        return play_id, user, track, started, started + timeout_ms, "timeout", 0, False
+    kind, end_track, at, told = end[3], end[4], end[5], end[7]
+    between = max(0, at - started) if duration is None else min(max(0, at - started), duration)
+    heard = told if kind != "play" and end_track == track and told is not None else between
+    return play_id, user, track, started, max(started, at), kind, heard, heard >= _STREAM_MS
