@@ -44,7 +44,7 @@ class Lag:
         self._told &= owned.keys()
         if not owned:
             return 0 if self._worker.is_spare() else None
-        total = len(self._worker.outbox)
+        total = len(self._worker.outbox) + self._worker.waiting()
         for tp, next_offset in owned.items():
             low, high = offsets(self._consumer, tp.topic, tp.partition)
             behind = high - max(low, next_offset or 0)

@@ -5,9 +5,10 @@ The way of a batch: events -> EventsAgent -> window-partials -> MergeAgent -> wi
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -46,6 +47,10 @@ class WorkerApp:
     def next_offsets(self) -> dict[TP, int | None]:
         """First offset not yet in the state, for each input partition that this worker owns."""
         return {TP(r.topic, p): state.next for r in (self.events, self.merge) for p, state in r.states.items()}
+
+    def waiting(self) -> int:
+        """Events that are in the state, and whose plays and sessions are still to be finished."""
+        return sum(state.waiting for state in list(self.events.states.values()))
 
     def is_spare(self) -> bool:
         """Whether the group is stable and has given this worker no input: there are more workers than partitions."""
@@ -89,8 +94,8 @@ def create(settings: Settings, on_error: Callable[[Exception], NoReturn]) -> Wor
         topics.EVENTS,
         Snapshots(_table(app, "partition-state", len(partitions)), f"partition {PartitionState.VERSION} {layout}"),
         outbox,
-        functools.partial(PartitionState, clockwork, settings.play_timeout_ms),
-        events_agent.process,
+        functools.partial(PartitionState, clockwork, settings.play_timeout_ms, settings.session_gap_ms),
+        events_agent,
         settings.snapshot_every_ms,
     )
     merge = Resumable(
@@ -99,7 +104,7 @@ def create(settings: Settings, on_error: Callable[[Exception], NoReturn]) -> Wor
         Snapshots(_table(app, "merge-state", 1), f"merge {MergeState.VERSION} {layout} of {len(partitions)}"),
         outbox,
         functools.partial(MergeState, clockwork, len(partitions)),
-        merge_agent.process,
+        merge_agent,
         settings.snapshot_every_ms,
     )
     stages: dict[str, Resumable[Any]] = {events.topic: events, merge.topic: merge}
@@ -120,13 +125,16 @@ def create(settings: Settings, on_error: Callable[[Exception], NoReturn]) -> Wor
 
     @app.timer(interval=settings.snapshot_every_ms / 1000)  # type: ignore[untyped-decorator]
     async def save_quiet_partitions() -> None:
-        for stage in stages.values():
-            await stage.save_quiet_partitions()
+        with _ended_by(on_error):
+            for stage in stages.values():
+                await stage.save_quiet_partitions()
 
     @app.timer(interval=1.0)  # type: ignore[untyped-decorator]
     async def move_idle_partitions() -> None:
-        if merge.states:
-            merge_agent.move_idle_partitions()
+        with _ended_by(on_error):
+            if merge.states:
+                merge_agent.move_idle_partitions()
+                await outbox.push()
 
     return WorkerApp(app, events, merge, outbox)
 
@@ -144,9 +152,15 @@ def _table(app: Any, name: str, partitions: int) -> Any:
 
 def _agent(stage: Resumable[Any], on_error: Callable[[Exception], NoReturn]) -> Any:
     async def agent(stream: Any) -> None:
-        try:
+        with _ended_by(on_error):
             await stage.run(stream)
-        except Exception as error:
-            on_error(error)
 
     return agent
+
+
+@contextlib.contextmanager
+def _ended_by(on_error: Callable[[Exception], NoReturn]) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        on_error(error)

@@ -16,7 +16,7 @@ from faust.types import TP
 
 from schemas import metrics
 from stream_processors.outbox import Outbox
-from stream_processors.partition import Segment
+from stream_processors.segment import Segment
 from stream_processors.snapshots import Snapshots
 from stream_processors.transport import EventBatch
 
@@ -37,12 +37,20 @@ class State(Protocol):
 
 S = TypeVar("S", bound=State)
 Load = Callable[[Mapping[str, int], Mapping[str, bytes]], S]
-Process = Callable[[int, S, EventBatch], None]
-"""Changes the state by one batch and emits; must move `state.next` to `batch.next`."""
+
+
+class Agent(Protocol[S]):
+    """What is done with the state of a partition."""
+
+    def process(self, partition: int, state: S, batch: EventBatch) -> None:
+        """Changes the state by one batch and emits; must move `state.next` to `batch.next`."""
+
+    def settle(self, partition: int, state: S) -> None:
+        """Called about once a snapshot: emits what `process` has put off."""
 
 
 class Resumable(Generic[S]):
-    """Runs `process` over the batches of `topic`, resumed from `snapshots` on each assignment."""
+    """Runs `agent` over the batches of `topic`, resumed from `snapshots` on each assignment."""
 
     def __init__(
         self,
@@ -51,13 +59,13 @@ class Resumable(Generic[S]):
         snapshots: Snapshots,
         outbox: Outbox,
         load: Load[S],
-        process: Process[S],
+        agent: Agent[S],
         every_ms: int,
     ) -> None:
         self.topic = topic
         self.states: dict[int, S] = {}
         self._app, self._snapshots, self._outbox = app, snapshots, outbox
-        self._load, self._process = load, process
+        self._load, self._agent = load, agent
         self._every_s = every_ms / 1000
         self._saved: dict[int, tuple[float, int | None]] = {}
         self._sought: dict[int, int] = {}
@@ -67,6 +75,8 @@ class Resumable(Generic[S]):
         """Loads the partition's state and returns its next offset: the two always agree."""
         header, segments = self._snapshots.load(partition)
         state = self.states[partition] = self._load(header, segments)
+        if header:
+            self._snapshots.adopt(partition, state.segments())
         self._saved[partition] = (time.monotonic(), state.next)
         self._sought.pop(partition, None)
         log.info("partition_resumed", topic=self.topic, partition=partition, next=state.next)
@@ -91,7 +101,8 @@ class Resumable(Generic[S]):
             return
         if state.next is not None and batch.next <= state.next:
             return
-        self._process(partition, state, batch)
+        self._agent.process(partition, state, batch)
+        await self._outbox.push()
         metrics.WORKER_NEXT_OFFSET.labels(self.topic, partition).set(batch.next)
         await self._save_when_due(partition, state)
 
@@ -105,12 +116,16 @@ class Resumable(Generic[S]):
 
     async def _save_when_due(self, partition: int, state: S) -> None:
         saved_at, saved_next = self._saved[partition]
-        if state.next is None or state.next == saved_next or time.monotonic() - saved_at < self._every_s:
+        if state.next is None or time.monotonic() - saved_at < self._every_s:
+            return
+        self._agent.settle(partition, state)
+        if state.next == saved_next and not len(self._outbox):
             return
         await self._outbox.confirm()
         if self.states.get(partition) is state:
             await self._snapshots.save(partition, state.header(), state.segments())
             self._saved[partition] = (time.monotonic(), state.next)
+            metrics.SNAPSHOT_AT.labels(self.topic, partition).set_to_current_time()
 
     async def _go_back(self, batch: EventBatch, state: S) -> bool:
         """Seeks back to the state's offset once; what retention has deleted meanwhile is counted and logged."""

@@ -33,6 +33,8 @@ class BadRecord:
     key: bytes | None
     value: bytes
     error: BadRecordError
+    tenant: str = "unknown"
+    source: str = "unknown"
 
 
 @dataclass(frozen=True)

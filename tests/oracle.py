@@ -30,7 +30,7 @@ class Oracle:
                 clock = max(clock, entry)
                 continue
             is_late = entry["timestamp"] < (clock - self.grace_ms) // self.window_ms * self.window_ms
-            before, clock = clock, max(clock, entry["timestamp"])
+            before, clock = clock, max(clock, min(entry["timestamp"], entry.get("arrival_ms", 1 << 62)))
             if (entry["tenant"], entry["event_id"]) in seen:
                 continue
             seen.add((entry["tenant"], entry["event_id"]))
@@ -42,14 +42,14 @@ class Oracle:
 
     def _window(self, e: Event, at_ms: int, is_late: bool, users: defaultdict[tuple[Any, ...], set[str]]) -> None:
         start = at_ms // self.window_ms * self.window_ms
-        series = (start, "series", e["tenant"], e["event_type"], e["platform"], e["country"], None)
-        track = (start, "track", e["tenant"], None, None, None, e["track_id"])
+        series = (start, "series", e["tenant"], e["event_type"], e["platform"], e["country"], e.get("app_version"), None)
+        track = (start, "track", e["tenant"], None, None, None, None, e["track_id"])
         if is_late:
             self.late.add(e["event_id"])
             counts = self.windows.setdefault(series, {})
             counts["late_count"] = counts.get("late_count", 0) + 1
             return
-        column = {"play": "plays", "skip": "skips", "like": "likes", "share": "shares"}.get(e["event_type"])
+        column = {"play": "plays", "pause": "pauses", "skip": "skips", "like": "likes", "share": "shares"}.get(e["event_type"])
         for key in (series, track):
             counts = self.windows.setdefault(key, {})
             for name, more in (("events", 1), ("ms_played", e["ms_played"] or 0), (column, 1)):
@@ -79,5 +79,5 @@ class Oracle:
         return {key: tuple(found.get(name, 0) for name in COUNTS) for key, found in self.windows.items()}
 
 
-COUNTS = ("events", "users", "plays", "skips", "likes", "shares", "ms_played", "late_count")
-DIMENSIONS = ("scope", "tenant", "event_type", "platform", "country", "track_id")
+COUNTS = ("events", "users", "plays", "pauses", "skips", "likes", "shares", "ms_played", "late_count")
+DIMENSIONS = ("scope", "tenant", "event_type", "platform", "country", "app_version", "track_id")

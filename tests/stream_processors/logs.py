@@ -24,6 +24,7 @@ events = st.fixed_dictionaries(
         "timestamp": times,
         "platform": st.sampled_from(["spotify", "custom"]),
         "country": st.sampled_from([None, "DE"]),
+        "app_version": st.sampled_from([None, "2.1"]),
         "ms_played": st.sampled_from([None, 0, 1_000, 200_000]),
         "duration_ms": st.sampled_from([None, 180_000]),
         "tenant": st.just("default"),
@@ -31,6 +32,10 @@ events = st.fixed_dictionaries(
         "received_at": st.just(START_MS),
     }
 )
+events = st.tuples(events, st.sampled_from([0, 0, 0, -30_000, 900_000])).map(
+    lambda pair: {**pair[0], "arrival_ms": pair[0]["timestamp"] + pair[1]}
+)
+"""Some devices' clocks are half a minute fast: such an event arrives before its own time."""
 logs = st.lists(st.one_of(events, times), max_size=60)
 """A log: events and watermark records (their stream time)."""
 
@@ -40,8 +45,9 @@ def decoded(entries: list[Any], first_offset: int) -> Decoded:
     rows = [(first_offset + i, entry) for i, entry in enumerate(entries) if not isinstance(entry, int)]
     frame = CODEC.columns([CODEC.encode(entry) for _, entry in rows]).frame
     offsets = pl.Series("_offset", [offset for offset, _ in rows], pl.Int64)
+    arrivals = pl.Series("_time", [entry.get("arrival_ms", -1) for _, entry in rows], pl.Int64)
     marks = [(first_offset + i, entry) for i, entry in enumerate(entries) if isinstance(entry, int)]
-    return Decoded(frame.with_columns(offsets), watermarks=marks)
+    return Decoded(frame.with_columns(offsets, arrivals), watermarks=marks)
 
 
 def chunked(entries: list[Any], cuts: list[int]) -> list[tuple[list[Any], int]]:

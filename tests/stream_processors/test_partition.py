@@ -16,20 +16,21 @@ from tests.stream_processors.logs import START_MS, chunked, decoded, logs
 CLOCKWORK = Windows(60_000, 10_000)
 END_MS = START_MS + 10_000_000
 TIMEOUT_MS = 100_000_000
+GAP_MS = 1_800_000
 
 
 def run(entries: list[Any], cuts: list[int], *, restart: bool = False) -> tuple[dict[Any, Any], dict[str, Any], int]:
     """Windows, plays and late rows of a log that ends with a watermark past everything."""
-    state = PartitionState(CLOCKWORK, TIMEOUT_MS)
+    state = PartitionState(CLOCKWORK, TIMEOUT_MS, GAP_MS)
     closed, plays = [], []
     for piece, first in chunked([*entries, END_MS], cuts):
         result = state.add(decoded(piece, first), first + len(piece))
         closed.append(result.closed)
-        plays += result.plays.to_dicts()
+        plays += [*result.plays.to_dicts(), *state.settle().plays.to_dicts()]
         if restart:
             segments = {name: segment.data() for name, segment in state.segments().items()}
-            state = PartitionState(CLOCKWORK, TIMEOUT_MS, state.header(), segments)
-    rows = pl.concat(closed).filter(pl.col("scope") != "listener")
+            state = PartitionState(CLOCKWORK, TIMEOUT_MS, GAP_MS, state.header(), segments)
+    rows = pl.concat(closed).filter(pl.col("scope") != "listener", pl.col("size_ms") == CLOCKWORK.window_ms)
     windows = {
         (row["window"], *(row[name] for name in DIMENSIONS)): tuple(row[name] for name in COUNTS)
         for row in rows.iter_rows(named=True)
@@ -68,7 +69,7 @@ def test_a_restart_from_the_snapshot_changes_nothing(entries: list[Any], cuts: l
 @settings(max_examples=60, deadline=None)
 def test_rows_below_the_state_are_not_counted_again(entries: list[Any], back: int) -> None:
     """A replay that starts below the snapshot's offset changes nothing."""
-    once = PartitionState(CLOCKWORK, TIMEOUT_MS)
+    once = PartitionState(CLOCKWORK, TIMEOUT_MS, GAP_MS)
     once.add(decoded(entries, 0), len(entries))
     again = max(0, len(entries) - back)
     before = once.header()
@@ -90,7 +91,7 @@ def test_an_open_play_times_out() -> None:
         "source": "replay",
         "received_at": START_MS,
     }
-    state = PartitionState(CLOCKWORK, 3_600_000)
+    state = PartitionState(CLOCKWORK, 3_600_000, GAP_MS)
     assert state.add(decoded([event, START_MS + 3_599_999], 0), 2).plays.is_empty()
     (play,) = state.add(decoded([START_MS + 3_600_000], 2), 3).plays.to_dicts()
     assert (play["ended_by"], play["ms_played"], play["is_stream"]) == ("timeout", 0, False)

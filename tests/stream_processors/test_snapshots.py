@@ -8,7 +8,7 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_processors.partition import Segment
+from stream_processors.segment import Segment
 from stream_processors.snapshots import PIECE_BYTES, Snapshots
 
 
