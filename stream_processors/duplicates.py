@@ -26,6 +26,7 @@ HORIZON_IDS = 1 << 19
 HORIZON_MS = 3_600_000
 _SEGMENT_IDS = 1 << 15
 _SLOTS_MIN = 1 << 12
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: ids that differ little fall on places that differ much
 
 
 def hashes(frame: pl.DataFrame) -> Hashes:
@@ -79,7 +80,7 @@ class _Generation:
         return np.uint64(len(self._slots) - 1)
 
     def _start(self, ids: Hashes) -> npt.NDArray[np.uint64]:
-        start: npt.NDArray[np.uint64] = (ids >> np.uint64(20)) & self._mask
+        start: npt.NDArray[np.uint64] = (ids * _GOLDEN) >> np.uint64(65 - len(self._slots).bit_length())
         return start
 
 
