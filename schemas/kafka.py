@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
+from pathlib import Path
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from schemas.codec import Codec, schema
+from schemas.problem import KafkaUnavailableError as KafkaUnavailableError  # noqa: PLC0414 - handed on
+from schemas.registry import CachedRegistry, RegistryRefusedError, registry_at
 from schemas.settings import Settings
 from schemas.topics import MESSAGE_MAX_BYTES, topics
-
-
-class KafkaUnavailableError(RuntimeError):
-    """No broker answers; the message says where it was looked for and what to do."""
+from schemas.writers import Writers, schema_fingerprint
 
 
 def _base(settings: Settings) -> dict[str, Any]:
@@ -112,24 +111,34 @@ def is_fatal(message: Message) -> bool:
 def codec_of(settings: Settings, topic: str) -> Codec:
     """The codec of a topic's values; registers the schema when a registry is configured.
 
-    Raises ValueError for a topic without Avro, and KafkaUnavailableError when the registry refuses or is away.
+    Raises ValueError for a topic without Avro, and KafkaUnavailableError when the registry refuses, or is away and has
+    never told the id.
     """
     name = next((t.schema for t in topics(settings) if t.name == topic), None)
     if name is None:
         raise ValueError(f"{topic} holds no Avro")
-    return Codec(name, _register(settings, topic, name) if settings.schema_registry_url else None)
+    registry = registry_of(settings)
+    registry_id = None if registry is None else registered(registry, topic, name)
+    return Codec(name, writers=Writers(name, registry_id, schemas_home(settings), registry))
 
 
-def _register(settings: Settings, topic: str, name: str) -> int:
-    # the client takes long to import and is of use only with a registry
-    from confluent_kafka.schema_registry import Schema, SchemaRegistryClient  # noqa: PLC0415
-    from confluent_kafka.schema_registry.error import SchemaRegistryError  # noqa: PLC0415
+def schemas_home(settings: Settings) -> Path:
+    """The directory of schemas that were registered by hand, and of what a registry told."""
+    return settings.data_dir / "schemas"
 
-    client = SchemaRegistryClient({"url": settings.schema_registry_url})
+
+def registry_of(settings: Settings) -> CachedRegistry | None:
+    """The registry of SCHEMA_REGISTRY_URL; None when none is set."""
+    if not settings.schema_registry_url:
+        return None
+    return CachedRegistry(registry_at(settings.schema_registry_url), schemas_home(settings) / "registry")
+
+
+def registered(registry: CachedRegistry, topic: str, name: str) -> int:
+    """The registry's id of `schemas/<name>.avsc` under the topic's subject; raises KafkaUnavailableError."""
     try:
-        registered: int = client.register_schema(f"{topic}-value", Schema(json.dumps(schema(name)), "AVRO"))
-    except (SchemaRegistryError, OSError) as error:
+        return registry.register(f"{topic}-value", schema(name), schema_fingerprint(schema(name)))
+    except RegistryRefusedError as error:
         raise KafkaUnavailableError(
-            f"The schema registry at {settings.schema_registry_url} did not take {name}: {error}"
+            f"The schema registry at {registry.registry.name} refused {name} as {topic}-value: {error}"
         ) from None
-    return registered

@@ -15,6 +15,11 @@ IN_FLIGHT = Gauge("crossfade_events_in_flight", "Events given to Kafka and not y
 # Worker (stream_processors/)
 WORKER_EVENTS = Counter("crossfade_worker_events", "Events read.", ["partition"])
 WORKER_BATCHES = Counter("crossfade_worker_batches", "Batches read.", ["path"])  # path: columnar or slow
+WIRE_RECORDS = Counter(
+    "crossfade_wire_records",
+    "Records decoded: in_place (one native pass), cut (out of their framing first), singly (one by one).",
+    ["path"],
+)
 WORKER_LATE = Counter("crossfade_worker_late_events", "Events that came after their window had closed.")
 WORKER_DUPLICATES = Counter("crossfade_worker_duplicate_events", "Events whose id was seen lately.")
 WORKER_WATERMARK = Gauge("crossfade_worker_watermark_timestamp_seconds", "Watermark.", ["partition"])
@@ -42,6 +47,8 @@ SINK_LOADED = Counter("crossfade_sink_rows_loaded", "Rows committed to the wareh
 SINK_DEDUPLICATED = Counter("crossfade_sink_rows_deduplicated", "Rows that the warehouse already held.", ["table"])
 SINK_LAG = Gauge("crossfade_sink_lag_records", "Records behind the end of the topic.", ["topic"])
 SINK_COMMIT_SECONDS = Histogram("crossfade_sink_commit_seconds", "Time of one warehouse transaction.")
+SINK_KNOWN_IDS = Gauge("crossfade_sink_known_ids", "Ids kept for de-duplication, 8 bytes each.", ["table"])
+SINK_WAITING = Gauge("crossfade_sink_waiting", "1 while the sink waits for the warehouse; Kafka keeps the records.")
 LEDGER = Gauge("crossfade_ledger_events", "The loss ledger.", ["entry"])  # entry: accepted, loaded, ...
 
 DEAD_LETTERED = Counter("crossfade_dead_letters", "Records sent to dead-letters.", ["stage", "reason"])

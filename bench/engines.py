@@ -1,0 +1,136 @@
+"""The same job on the same input in one run, engine after engine, every output judged by one oracle.
+
+`python -m bench.engines [--events N] [--engines crossfade,flink,...] [--json FILE]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bench import oracle, results, trial
+from bench.cluster import BATCHES, Cluster, cluster
+from bench.engine_list import ENGINES, HEALTH_PORT, NAMES, Engine
+from bench.generator import Log, Shape, generate
+from bench.install import UnavailableError
+from crossfade import topics as topic_maker
+from crossfade.problem import ProblemError
+from schemas import topics
+
+_KEEP_CREATED = {"message.timestamp.type": "CreateTime"}
+
+
+@dataclass
+class Inputs:
+    """The input and its shares for slow engines, each written to Kafka when it is first asked for."""
+
+    cluster: Cluster
+    shape: Shape
+    logs: dict[int, Log]
+
+    def of(self, divisor: int) -> tuple[str, Log]:
+        """(topic, log) of the share."""
+        topic = topics.EVENTS if divisor == 1 else f"{topics.EVENTS}-{divisor}"
+        if divisor not in self.logs:
+            log = generate(self.shape if divisor == 1 else self.shape.share(divisor))
+            self.cluster.create(topic, self.shape.partitions, **_KEEP_CREATED)
+            seconds = self.cluster.write(topic, log)
+            print(f"input {topic}: {log.frame.height:,} events written in {seconds:.1f} s", file=sys.stderr)
+            self.logs[divisor] = log
+        return topic, self.logs[divisor]
+
+
+def measure(inputs: Inputs, engine: Engine, number: int, timeout_s: float) -> dict[str, Any]:
+    """One row of the table; a skipped engine has the reason in `problem` and no figures."""
+    row: dict[str, Any] = {"engine": engine.name, "config": engine.config, "guarantee": engine.guarantee}
+    try:
+        command = engine.command()
+    except UnavailableError as error:
+        return {**row, "problem": f"skipped: {error}"}
+    topic, log = inputs.of(engine.divisor)
+    if engine.divisor > 1:
+        row["config"] += f"; 1/{engine.divisor} of the events"
+    here, output = inputs.cluster, f"bench-{number}-{engine.name}"
+    kept = {topics.EVENTS if n == 1 else f"{topics.EVENTS}-{n}" for n in inputs.logs}
+    environment, port, window_ms = dict(engine.environment), None, here.settings.window_ms
+    if engine.is_product:
+        output, port = topics.WINDOW_METRICS, HEALTH_PORT
+        here.create(output, 1)
+        topic_maker.apply(here.settings)
+        wanted = oracle.product(log, window_ms)
+        environment |= _product_environment(here, number)
+    else:
+        here.create(output, inputs.shape.partitions)
+        if engine.name == "crossfade":
+            here.create(f"{output}-parts", 1)
+        wanted = oracle.simple(log, window_ms)
+
+    def judge(rows: list[Any]) -> str | None:
+        if engine.is_product:
+            return oracle.problem_of_product(rows, wanted, window_ms)
+        return oracle.problem_of_simple(rows, wanted)
+
+    rows = wanted.height if engine.makes_results else 0
+    task = trial.Task(topic, log.frame.height, output, rows, judge, window_ms, here.settings.grace_ms)
+    found = trial.run(here, task, command, environment, timeout_s, port)
+    here.delete(*(name for name in here.topics() if name not in kept and not name.startswith("__")))
+    return {
+        **row,
+        "events_per_s": round(found.events_per_s),
+        "events_per_cpu_s": round(found.events_per_cpu_s),
+        "rss_mb": round(found.rss_mb),
+        "correct": found.problem is None,
+        "problem": found.problem,
+    }
+
+
+def _product_environment(here: Cluster, number: int) -> dict[str, str]:
+    return {
+        "KAFKA_BOOTSTRAP_SERVERS": here.settings.kafka_bootstrap_servers,
+        "CROSSFADE_DATA_DIR": str(here.settings.data_dir / f"product-{number}"),
+        "CROSSFADE_WORKER_METRICS_PORT": str(HEALTH_PORT),
+        "CROSSFADE_IDLE_MS": "600000",  # the input ends; time must not be moved on by the clock on the wall
+    }
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measures, prints the table, writes RESULTS.md and the picture; 1 when an engine that ran was wrong."""
+    parser = argparse.ArgumentParser(prog="python -m bench.engines", description=__doc__)
+    parser.add_argument("--events", type=int, default=2_000_000)
+    parser.add_argument("--engines", default=",".join(NAMES), help=f"of {','.join(NAMES)}")
+    parser.add_argument("--json", type=Path, help="writes the measurements as a list of objects")
+    parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument("--timeout", type=float, default=300.0, help="seconds for each engine")
+    parser.add_argument("--no-results", action="store_true", help="leaves RESULTS.md and the picture as they are")
+    options = parser.parse_args(arguments)
+    chosen = options.engines.split(",")
+    if unknown := set(chosen) - set(NAMES):
+        parser.error(f"no engine {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
+    rows: list[dict[str, Any]] = []
+    try:
+        with cluster() as here:
+            inputs = Inputs(here, Shape(options.events, seed=options.seed), {})
+            for number, engine in enumerate(engine for engine in ENGINES if engine.name in chosen):
+                rows.append(measure(inputs, engine, number, options.timeout))
+                print(results.engine_line(rows[-1]), flush=True)
+    except ProblemError as error:
+        sys.exit(str(error))
+    command = f"python -m bench.engines --events {options.events} --engines {options.engines}"
+    report = results.engines_report(rows, command, options.events, BATCHES)
+    print(f"\n{report}")
+    if not options.no_results:
+        results.write("Engines", report)
+        results.picture(rows)
+    if options.json:
+        fields = ("engine", "config", "events_per_s", "events_per_cpu_s", "rss_mb", "correct", "guarantee")
+        measured = [{name: row[name] for name in fields} for row in rows if "correct" in row]
+        options.json.write_text(json.dumps(measured, indent=2) + "\n")
+    return int(any(row.get("correct") is False for row in rows))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

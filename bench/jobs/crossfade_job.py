@@ -1,0 +1,273 @@
+"""The simple job on this project's worker: columnar transport, wire, snapshots, outbox; a small state instead of ours."""
+
+from __future__ import annotations
+
+import functools
+import os
+import struct
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import faust
+import polars as pl
+from faust.types import TP
+
+from bench.jobs import job
+from schemas import topics
+from schemas.codec import Codec
+from schemas.event_time import Windows as Clockwork
+from schemas.kafka import admin, partitions_of
+from schemas.settings import Settings
+from stream_processors import frames
+from stream_processors.outbox import Outbox
+from stream_processors.partition import Segment
+from stream_processors.resumable import Resumable
+from stream_processors.snapshots import Snapshots
+from stream_processors.transport import BatchSchema, EventBatch, guard
+from stream_processors.wire import Decoded, Wire
+
+PARTS = f"{job.OUTPUT}-parts"
+CLOCKWORK = Clockwork(job.WINDOW_MS, job.GRACE_MS)
+TYPE = pl.Enum(job.TYPES)
+EMPTY = pl.DataFrame(
+    schema={"window": pl.Int64, "track_id": pl.String, "event_type": TYPE, "events": pl.Int64, "ms_played": pl.Int64}
+)
+_KEYS = ["window", "track_id", "event_type"]
+_SUMS = [pl.col("events").sum(), pl.col("ms_played").sum()]
+_FOLD_ROWS = 200_000
+_HEAD = struct.Struct(">iq")
+
+
+class PartitionWindows:
+    """Open windows of one input partition."""
+
+    def __init__(self, header: Mapping[str, int], segments: Mapping[str, bytes]) -> None:
+        self.next: int | None = header.get("next")
+        self.clock: int = header.get("clock", 0)
+        self._frames = [frames.from_bytes(segments["open"])] if "open" in segments else []
+        self._raw: list[pl.DataFrame] = []
+        self._raw_rows = 0
+        self._changes = 0
+
+    def add(self, decoded: Decoded, next_offset: int) -> pl.DataFrame | None:
+        """Counts the rows; returns the rows of closed windows when stream time has passed the end of one."""
+        rows = decoded.frame
+        if rows.height and rows["_offset"][0] < (self.next or 0):
+            rows = rows.filter(pl.col("_offset") >= self.next)
+        border = CLOCKWORK.closed_before(self.clock)
+        if rows.height:
+            times = rows["timestamp"].to_physical()
+            least, most = times.min(), times.max()
+            assert isinstance(least, int) and isinstance(most, int)
+            if least < CLOCKWORK.closed_before(max(most, self.clock)):
+                late, _, self.clock = CLOCKWORK.judge(times.to_numpy(), self.clock)
+                rows = rows.filter(~pl.Series(late))
+            self.clock = max(self.clock, most)
+            self._raw.append(rows.select("timestamp", "track_id", pl.col("event_type").cast(TYPE), "ms_played"))
+            self._raw_rows += rows.height
+            self._changes += 1
+        self.next = next_offset
+        if self._raw_rows > _FOLD_ROWS:
+            self._group()
+        now = CLOCKWORK.closed_before(self.clock)
+        return self._close(now) if now > border else None
+
+    def _group(self) -> None:
+        if self._raw:
+            window = pl.col("timestamp").to_physical() // job.WINDOW_MS * job.WINDOW_MS
+            counts = [pl.len().cast(pl.Int64).alias("events"), pl.col("ms_played").cast(pl.Int64).sum()]
+            raw = pl.concat(self._raw).lazy().with_columns(window=window)
+            self._frames.append(raw.group_by(_KEYS).agg(counts).collect())
+            self._raw, self._raw_rows = [], 0
+
+    def _fold(self) -> pl.DataFrame:
+        self._group()
+        if len(self._frames) != 1:
+            self._frames = [pl.concat([EMPTY, *self._frames]).group_by(_KEYS).agg(_SUMS)]
+        return self._frames[0]
+
+    def _close(self, border: int) -> pl.DataFrame:
+        rows = self._fold()
+        self._frames = [rows.filter(pl.col("window") >= border)]
+        self._changes += 1
+        return rows.filter(pl.col("window") < border)
+
+    def header(self) -> dict[str, int]:
+        """The small part of the state."""
+        return {"next": self.next or 0, "clock": self.clock}
+
+    def segments(self) -> dict[str, Segment]:
+        """The open windows."""
+        return {"open": Segment(self._changes, lambda: frames.to_bytes(self._fold()))}
+
+
+class MergedWindows:
+    """Closed windows of all partitions, until each of them has closed its own."""
+
+    def __init__(self, partitions: int, header: Mapping[str, int], segments: Mapping[str, bytes]) -> None:
+        self.next: int | None = header.get("next")
+        self.clocks = {int(name): clock for name, clock in header.items() if name != "next"}
+        self._partitions = partitions
+        self._waiting = [frames.from_bytes(segments["waiting"])] if "waiting" in segments else []
+        self._changes = 0
+
+    def add(self, partition: int, clock: int, rows: pl.DataFrame) -> pl.DataFrame | None:
+        """Takes what a partition has closed; returns the rows that are final now. Rows told again are left out."""
+        final = self._border()
+        known = CLOCKWORK.closed_before(self.clocks.get(partition, 0))
+        self._waiting.append(rows.filter(pl.col("window") >= known))
+        self.clocks[partition] = max(clock, self.clocks.get(partition, 0))
+        self._changes += 1
+        border = self._border()
+        if border <= final:
+            return None
+        waiting = pl.concat(self._waiting)
+        self._waiting = [waiting.filter(pl.col("window") >= border)]
+        kind = pl.col("event_type")
+        return (
+            waiting.filter(pl.col("window") < border)
+            .group_by("window", "track_id")
+            .agg(*(pl.col("events").filter(kind == name).sum().alias(name) for name in job.TYPES), _SUMS[1])
+        )
+
+    def _border(self) -> int:
+        if len(self.clocks) < self._partitions:
+            return 0
+        return CLOCKWORK.closed_before(min(self.clocks.values()))
+
+    def header(self) -> dict[str, int]:
+        """The small part of the state."""
+        return {"next": self.next or 0, **{str(partition): clock for partition, clock in self.clocks.items()}}
+
+    def segments(self) -> dict[str, Segment]:
+        """The waiting rows."""
+        return {"waiting": Segment(self._changes, lambda: frames.to_bytes(pl.concat([EMPTY, *self._waiting])))}
+
+
+class SimpleJob:
+    """What the two agents do with a batch."""
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox, self._wire = outbox, Wire(Codec("listening_event"))
+        self.consumed = 0
+
+    def events(self, partition: int, state: PartitionWindows, batch: EventBatch) -> None:
+        """Counts a batch of events, and tells the merge what that has closed."""
+        closed = state.add(self._wire.read(batch), batch.next)
+        if closed is not None:
+            value = _HEAD.pack(partition, state.clock) + frames.to_bytes(closed)
+            self._outbox.emit(PARTS, str(partition).encode(), value, partition=0)
+        self.consumed += len(batch)
+        job.tell(self.consumed)
+
+    def parts(self, _partition: int, state: MergedWindows, batch: EventBatch) -> None:
+        """Adds the parts of windows, and emits the windows that are final, a record per track."""
+        for record in batch.records():
+            if record.offset >= (state.next or 0):
+                value = bytes(record.value)
+                final = state.add(*_HEAD.unpack_from(value), frames.from_bytes(value[_HEAD.size :]))
+                if final is not None:
+                    self._emit(final)
+        state.next = batch.next
+
+    def _emit(self, final: pl.DataFrame) -> None:
+        keys = final.select(pl.concat_str("window", "track_id", separator="/").cast(pl.Binary)).to_series().to_list()
+        values = final.select(*job.TYPES, "ms_played").to_numpy().astype(">i8").tobytes()
+        for at, key in enumerate(keys):
+            self._outbox.emit(job.OUTPUT, key, values[at * job.ROW.size : (at + 1) * job.ROW.size])
+
+
+def create(settings: Settings) -> tuple[Any, SimpleJob]:
+    """The Faust app, wired like stream_processors.app."""
+    guard.check()
+    partitions = len(partitions_of(admin(settings), job.INPUT))
+    app = faust.App(
+        f"{job.OUTPUT}-app",
+        broker=f"columnar://{settings.kafka_bootstrap_servers}",
+        datadir=str(job.DIRECTORY / f"worker-{os.getpid()}"),
+        topic_partitions=partitions,
+        topic_disable_leader=True,
+        stream_buffer_maxsize=8,
+        consumer_max_fetch_size=4 << 20,
+        consumer_auto_offset_reset="earliest",
+        broker_session_timeout=settings.session_timeout_ms / 1000,
+        broker_heartbeat_interval=settings.session_timeout_ms / 3000,
+        broker_commit_interval=1.0,
+        producer_max_request_size=topics.MESSAGE_MAX_BYTES,
+        web_enabled=False,
+    )
+    outbox = Outbox(settings)
+    simple = SimpleJob(outbox)
+    load = functools.partial(MergedWindows, partitions)
+    stages: dict[str, Resumable[Any]] = {
+        job.INPUT: Resumable(
+            app,
+            job.INPUT,
+            Snapshots(_table(app, "open", partitions), "1"),
+            outbox,
+            PartitionWindows,
+            simple.events,
+            job.SNAPSHOT_EVERY_MS,
+        ),
+        PARTS: Resumable(
+            app, PARTS, Snapshots(_table(app, "waiting", 1), "1"), outbox, load, simple.parts, job.SNAPSHOT_EVERY_MS
+        ),
+    }
+
+    async def resume_at(tp: TP) -> int | None:
+        return stages[tp.topic].resume_at(tp.partition)
+
+    app.resume_at = resume_at
+
+    @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
+    async def forget(_app: Any, _revoked: set[TP], **_kwargs: Any) -> None:
+        for stage in stages.values():
+            stage.forget()
+
+    for stage in stages.values():
+        app.agent(app.topic(stage.topic, schema=BatchSchema(), partitions=None), name=stage.topic)(_agent(stage))
+
+    @app.timer(interval=job.SNAPSHOT_EVERY_MS / 1000)  # type: ignore[untyped-decorator]
+    async def save_quiet_partitions() -> None:
+        for stage in stages.values():
+            await stage.save_quiet_partitions()
+
+    return app, simple
+
+
+def _table(app: Any, name: str, partitions: int) -> Any:
+    large = {"max.message.bytes": topics.MESSAGE_MAX_BYTES}
+    return app.Table(
+        name, key_type=str, value_type=bytes, partitions=partitions, extra_topic_configs=large, recovery_buffer_size=4
+    )
+
+
+def _agent(stage: Resumable[Any]) -> Any:
+    async def agent(stream: Any) -> None:
+        try:
+            await stage.run(stream)
+        except Exception as error:
+            _fatal(error)
+
+    return agent
+
+
+def _fatal(error: Exception) -> NoReturn:
+    sys.stderr.write(f"{type(error).__name__}: {error}\n")
+    os._exit(1)
+
+
+def main() -> None:
+    """Runs until SIGTERM."""
+    settings = Settings(kafka_bootstrap_servers=job.BOOTSTRAP, data_dir=Path(job.DIRECTORY))
+    app, _ = create(settings)
+    sys.argv = ["worker"]
+    faust.Worker(
+        app, loglevel="WARNING", quiet=True, redirect_stdouts=False, override_logging=False
+    ).execute_from_commandline()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""One engine on one input: started, followed to its last output, measured from outside, judged by the oracle."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from bench.cluster import Cluster, Row
+from bench.meter import Meter
+from crossfade.child import with_parent
+from schemas import kafka
+from schemas.settings import CHECKOUT
+
+MEASURED_FROM = 0.1
+"""Rates count from this share of the input on: what comes before is start-up."""
+
+_SETTLED_S, _GIVEN_UP_S, _STOP_S = 1.5, 12.0, 4.0
+Judge = Callable[[list[Row]], str | None]
+Progress = list[tuple[int, float]]
+"""(events consumed, Unix time), ascending."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an engine is to do. `rows`: how many different results the oracle has; 0 for a job without output."""
+
+    topic: str
+    events: int
+    output: str
+    rows: int
+    judge: Judge
+    window_ms: int = 60_000
+    grace_ms: int = 10_000
+    snapshot_every_ms: int = 1_000
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a trial found. `problem` is None when every row of the output was right."""
+
+    events_per_s: float
+    events_per_cpu_s: float
+    rss_mb: float
+    problem: str | None
+
+
+@dataclass
+class Running:
+    """A process under test, with what it has told."""
+
+    process: subprocess.Popen[str]
+    log: Path
+    progress: Progress = field(default_factory=list)
+
+    def read(self) -> None:
+        """Takes the lines `consumed COUNT UNIX_SECONDS` of its output until it ends."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            words = line.split()
+            if len(words) == 3 and words[0] == "consumed":
+                self.progress.append((int(words[1]), float(words[2])))
+
+    def poll_health(self, port: int, topic: str) -> None:
+        """Asks /healthz of the complete worker for its offsets in `topic`, ten times a second, until it ends."""
+        with httpx.Client(timeout=1) as client:
+            while self.process.poll() is None:
+                with contextlib.suppress(httpx.HTTPError, KeyError, ValueError):
+                    offsets = client.get(f"http://127.0.0.1:{port}/healthz").json()["next"]
+                    done = sum(n or 0 for place, n in offsets.items() if place.startswith(f"{topic}/"))
+                    self.progress.append((done, time.time()))
+                time.sleep(0.1)
+
+    @property
+    def consumed(self) -> int:
+        """Events consumed so far."""
+        return self.progress[-1][0] if self.progress else 0
+
+
+@contextlib.contextmanager
+def started(command: list[str], environment: dict[str, str], directory: Path) -> Iterator[Running]:
+    """Runs a program until the block ends; its standard error goes to `engine.log` in `directory`."""
+    directory.mkdir(parents=True, exist_ok=True)
+    log = directory / "engine.log"
+    with log.open("ab") as errors:
+        process = subprocess.Popen(
+            with_parent(command),
+            env={**os.environ, "PYTHONPATH": str(CHECKOUT), **environment},
+            cwd=CHECKOUT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        )
+    running = Running(process, log)
+    reader = threading.Thread(target=running.read, daemon=True)
+    reader.start()
+    try:
+        yield running
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(_STOP_S)
+        reader.join(_STOP_S)
+        if process.stdout is not None:
+            process.stdout.close()
+
+
+def environment_of(cluster: Cluster, task: Task, directory: Path) -> dict[str, str]:
+    """What bench.jobs.job and bench.Job read."""
+    return {
+        "BENCH_BOOTSTRAP": cluster.settings.kafka_bootstrap_servers,
+        "BENCH_INPUT": task.topic,
+        "BENCH_OUTPUT": task.output,
+        "BENCH_DIR": str(directory),
+        "BENCH_EVENTS": str(task.events),
+        "BENCH_WINDOW_MS": str(task.window_ms),
+        "BENCH_GRACE_MS": str(task.grace_ms),
+        "BENCH_SNAPSHOT_EVERY_MS": str(task.snapshot_every_ms),
+    }
+
+
+def run(
+    cluster: Cluster,
+    task: Task,
+    command: list[str],
+    environment: dict[str, str],
+    timeout_s: float,
+    health_port: int | None = None,
+) -> Measured:
+    """Runs an engine over the whole input; a problem is told in the result, never raised."""
+    directory = cluster.settings.data_dir / task.output
+    told = environment_of(cluster, task, directory) | environment
+    with started(command, told, directory) as running:
+        if health_port is not None:
+            threading.Thread(target=running.poll_health, args=(health_port, task.topic), daemon=True).start()
+        meter = Meter(running.process.pid)
+        problem = _follow(cluster, task, running, time.monotonic() + timeout_s)
+        meter.stop()
+        rows = cluster.rows(task.output) if task.rows else []
+    problem = problem or (task.judge(rows) if task.rows else None)
+    shutil.rmtree(directory, ignore_errors=True)
+    return measured(running.progress, rows, meter, task.events, problem)
+
+
+def measured(progress: Progress, rows: list[Row], meter: Meter, events: int, problem: str | None) -> Measured:
+    """Rates from a tenth of the input consumed to the last output."""
+    begun = next(((n, at) for n, at in progress if n >= MEASURED_FROM * events), None)
+    if begun is None:
+        return Measured(0.0, 0.0, meter.rss_mb(), problem or "the input was not read")
+    consumed, start = begun
+    end = max((row.time_ms for row in rows), default=0) / 1000 or progress[-1][1]
+    done = min(events, max(n for n, _ in progress)) - consumed
+    cpu_s = meter.cpu_s(start, end)
+    return Measured(done / max(end - start, 1e-3), done / max(cpu_s, 1e-2), meter.rss_mb(end), problem)
+
+
+def _follow(cluster: Cluster, task: Task, running: Running, deadline: float) -> str | None:
+    """Returns when the output is complete and rests, or why it never will be."""
+    watcher = kafka.consumer(cluster.settings, "bench-watcher")
+    size, since = -1, time.monotonic()
+    try:
+        while time.monotonic() < deadline:
+            time.sleep(0.2)
+            if not task.rows:
+                if running.consumed >= task.events:
+                    return None
+            elif (now := cluster.ends(task.output, watcher)) != size:
+                size, since = now, time.monotonic()
+            elif size > 0 and running.consumed >= 0.99 * task.events:
+                rested = time.monotonic() - since
+                if rested > (_SETTLED_S if size >= task.rows else _GIVEN_UP_S):
+                    return None
+            if running.process.poll() is not None and (size <= 0 or time.monotonic() - since > _SETTLED_S):
+                return None if running.process.returncode == 0 else _last_words(running)
+    finally:
+        watcher.close()
+    return f"not ready in time: {running.consumed} of {task.events} events, {max(size, 0)} of {task.rows} results"
+
+
+def _last_words(running: Running) -> str:
+    lines = [line.strip() for line in running.log.read_text(errors="replace").splitlines() if line.strip()]
+    return f"ended with status {running.process.returncode}: {lines[-1][:200] if lines else 'no message'}"
