@@ -109,8 +109,8 @@ def create(settings: Settings, on_error: Callable[[Exception], NoReturn]) -> Wor
     )
     stages: dict[str, Resumable[Any]] = {events.topic: events, merge.topic: merge}
 
-    async def resume_at(tp: TP) -> int | None:
-        return stages[tp.topic].resume_at(tp.partition)
+    async def resume_at(tp: TP, earliest: int) -> int:
+        return stages[tp.topic].resume_at(tp.partition, earliest)
 
     app.resume_at = resume_at
 

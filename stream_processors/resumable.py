@@ -71,16 +71,22 @@ class Resumable(Generic[S]):
         self._sought: dict[int, int] = {}
         self._busy = asyncio.Lock()
 
-    def resume_at(self, partition: int) -> int | None:
-        """Loads the partition's state and returns its next offset: the two always agree."""
+    def resume_at(self, partition: int, earliest: int) -> int:
+        """Loads the partition's state and returns the offset to read on from.
+
+        A state that has seen nothing begins at `earliest`, the first offset that Kafka keeps: a batch that was fetched
+        before this assignment may begin later, and must not be taken for the first.
+        """
         header, segments = self._snapshots.load(partition)
         state = self.states[partition] = self._load(header, segments)
         if header:
             self._snapshots.adopt(partition, state.segments())
+        if state.next is None:
+            state.next = earliest
         self._saved[partition] = (time.monotonic(), state.next)
         self._sought.pop(partition, None)
         log.info("partition_resumed", topic=self.topic, partition=partition, next=state.next)
-        return state.next
+        return max(state.next, earliest)
 
     def forget(self) -> None:
         """After a rebalance the state comes from the changelog, for every partition alike."""

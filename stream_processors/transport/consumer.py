@@ -14,8 +14,8 @@ from faust.types import TP, ConsumerMessage
 
 from stream_processors.transport.records import BatchRecords, EventBatch
 
-ResumeAt = Callable[[TP], Awaitable[int | None]]
-"""Loads the state of an input partition and tells its next offset (None: from the earliest that is kept)."""
+ResumeAt = Callable[[TP, int], Awaitable[int]]
+"""Loads the state of an input partition and tells where to read on; the number is the earliest offset that is kept."""
 
 
 _FETCH_MIN_BYTES = 1 << 20
@@ -158,9 +158,7 @@ class ColumnarConsumer(driver.Consumer):  # type: ignore[misc]
             return
         earliest = await self.earliest_offsets(*columnar)
         for tp in columnar:
-            first = earliest.get(tp) or 0
-            stored = await resume_at(tp)
-            await self.seek(tp, first if stored is None else max(stored, first))
+            await self.seek(tp, await resume_at(tp, earliest.get(tp) or 0))
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         if not self.is_columnar(tp.topic):
