@@ -10,10 +10,12 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.codec import Codec, _varint_size
+from schemas.codec import Codec
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
+
+_BOUNDS = np.array([1 << (7 * k - 1) for k in range(1, 10)], np.int64)
 
 
 def encode(codec: Codec, frame: pl.DataFrame) -> pa.LargeBinaryArray:
@@ -39,7 +41,7 @@ def joined(pieces: list[Any], rows: int) -> pa.LargeBinaryArray:
 def varints(numbers: Ints, present: npt.NDArray[np.bool_] | None = None) -> pa.LargeBinaryArray:
     """Zigzag varints of Avro and Kafka; nothing where not `present`."""
     zigzag = ((numbers << 1) ^ (numbers >> 63)).view(np.uint64)
-    size = _varint_size(numbers)
+    size = np.searchsorted(_BOUNDS, numbers ^ (numbers >> 63), side="right") + 1
     if present is not None:
         size = np.where(present, size, 0)
     offsets = np.zeros(len(numbers) + 1, np.int64)

@@ -115,34 +115,3 @@ def _finished(plays: pl.DataFrame, timeout_ms: int) -> pl.DataFrame:
             & (pl.col("ms_played") >= pl.min_horizontal(duration / 2, pl.lit(SCROBBLE_MS, pl.Float64)))
         ).alias("is_scrobble"),
     )
-
-
-class _Old(OpenPlays):
-    pass
-
-
-class OpenPlaysShim:
-    def __init__(self, timeout_ms, segments=None):
-        from stream_processors import frames
-        self._o = _Old(timeout_ms, frames.from_bytes(segments["base"]) if segments and "base" in segments else None)
-        self._p = []
-        self.waiting = 0
-        self.open_rows = 0
-
-    def add(self, frame, clock):
-        self._p.append(self._o.add(frame, clock))
-
-    def due(self, clock):
-        return True
-
-    def take(self, clock):
-        p, self._p = [x for x in self._p if x.height], []
-        return pl.concat(p) if p else pl.DataFrame()
-
-    def segments(self):
-        from stream_processors import frames
-        from stream_processors.segment import Segment
-        return {"base": Segment(self._o.changes, lambda: frames.to_bytes(self._o.rows))}
-
-
-OpenPlays = OpenPlaysShim

@@ -62,6 +62,6 @@ class Rollups:
 def merged(parts: pl.DataFrame) -> pl.DataFrame:
     """Rows of `PARTIAL_SCHEMA`, one for each window and series or track: counts added, users united."""
     has_users = parts["coupons"].null_count() < parts.height
-    users = [pl.col("coupons").explode(empty_as_null=False)] if has_users else [pl.col("coupons").first()]
+    users = [pl.col("coupons").explode(empty_as_null=False).drop_nulls()] if has_users else [pl.col("coupons").first()]
     rows = parts.group_by(IDENTITY).agg(pl.col(COUNTS).sum(), *users)
     return (rows.with_columns(united(rows["coupons"])) if has_users else rows).select(PARTIAL_SCHEMA.keys())

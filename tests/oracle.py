@@ -19,6 +19,7 @@ class Oracle:
     windows: dict[tuple[Any, ...], dict[str, int]] = field(default_factory=dict)
     late: set[str] = field(default_factory=set)
     plays: dict[str, dict[str, Any]] = field(default_factory=dict)
+    users: defaultdict[tuple[Any, ...], set[str]] = field(default_factory=lambda: defaultdict(set))
 
     def read(self, partition: Iterable[Event | int]) -> Oracle:
         """Takes the log of one partition; an int is a watermark record."""
@@ -37,6 +38,7 @@ class Oracle:
             self._window(entry, before if is_late else entry["timestamp"], is_late, users)
             self._play(entry, clock, playing)
         for key, names in users.items():
+            self.users[key] |= names
             self.windows[key]["users"] = self.windows[key].get("users", 0) + len(names)
         return self
 
