@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,16 +15,9 @@ from stream_processors import frames
 from stream_processors.catalogue import SeenTracks
 from stream_processors.duplicates import RecentIds, hashes
 from stream_processors.plays import OpenPlays
+from stream_processors.segment import Segment as Segment  # noqa: PLC0414 - where snapshots look for it
 from stream_processors.windows import OpenWindows
 from stream_processors.wire import BadRecord, Decoded
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A part of the state: it is written again only when `token` differs from that of the last snapshot."""
-
-    token: object
-    data: Callable[[], bytes]
 
 
 @dataclass(frozen=True)
@@ -45,7 +38,7 @@ class PartitionState:
     `next` is the first offset that is not in the state; None before the first batch of an empty state.
     """
 
-    VERSION = 1
+    VERSION = 2
 
     def __init__(
         self,
@@ -62,7 +55,8 @@ class PartitionState:
         ids = sorted((int(name[2:]), data) for name, data in segments.items() if name.startswith("i/"))
         self._clockwork = clockwork
         self._windows = OpenWindows(clockwork, rows)
-        self._plays = OpenPlays(play_timeout_ms, frames.from_bytes(segments["plays"]) if "plays" in segments else None)
+        plays = {name[6:]: data for name, data in segments.items() if name.startswith("plays/")}
+        self._plays = OpenPlays(play_timeout_ms, plays)
         self._ids = RecentIds([np.frombuffer(data, np.uint64) for _, data in ids])
         self._first_id_segment = ids[0][0] if ids else 0
         self._id_segments = len(self._ids.segments)
@@ -79,11 +73,11 @@ class PartitionState:
         kept = frame.filter(pl.Series(fresh))
         self._windows.add(kept, timestamps[fresh], late[fresh], before[fresh])
         told = kept.with_columns(timestamp=pl.Series(timestamps[fresh]), clock=pl.Series(after[fresh]))
-        plays = self._plays.add(told, self.clock)
+        self._plays.add(told)
         self.next = next_offset
         return Result(
             self._windows.close(self.clock),
-            plays,
+            self._plays.take(self.clock),
             self._tracks.unseen(kept, told["timestamp"]),
             [bad for bad in decoded.bad if bad.offset >= first],
             int((late & fresh).sum()),
@@ -121,7 +115,7 @@ class PartitionState:
             f"w/{start}": Segment(changes, lambda start=start: frames.to_bytes(self._windows.rows(start)))  # type: ignore[misc]
             for start, changes in self._windows.changes.items()
         }
-        found["plays"] = Segment(self._plays.changes, lambda: frames.to_bytes(self._plays.rows))
+        found |= {f"plays/{name}": segment for name, segment in self._plays.segments().items()}
         for i, ids in enumerate(self._ids.segments):
             found[f"i/{self._first_id_segment + i}"] = Segment(len(ids), ids.tobytes)
         return found

@@ -1,0 +1,14 @@
+"""A part of a worker's state, as snapshots see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A part of the state: it is written again only when `token` differs from that of the last snapshot."""
+
+    token: object
+    data: Callable[[], bytes]
