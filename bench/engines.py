@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +30,19 @@ class Inputs:
 
     cluster: Cluster
     shape: Shape
-    logs: dict[int, Log]
+    logs: dict[str, Log] = field(default_factory=dict)
 
-    def of(self, divisor: int) -> tuple[str, Log]:
-        """(topic, log) of the share."""
-        topic = topics.EVENTS if divisor == 1 else f"{topics.EVENTS}-{divisor}"
-        if divisor not in self.logs:
-            log = generate(self.shape if divisor == 1 else self.shape.share(divisor))
-            self.cluster.create(topic, self.shape.partitions, **_KEEP_CREATED)
+    def of(self, divisor: int, partitions: int) -> tuple[str, Log]:
+        """(topic, log) of a share."""
+        whole = divisor == 1 and partitions == self.shape.partitions
+        topic = topics.EVENTS if whole else f"{topics.EVENTS}-{divisor}-{partitions}"
+        if topic not in self.logs:
+            log = generate(replace(self.shape if divisor == 1 else self.shape.share(divisor), partitions=partitions))
+            self.cluster.create(topic, partitions, **_KEEP_CREATED)
             seconds = self.cluster.write(topic, log)
             print(f"input {topic}: {log.frame.height:,} events written in {seconds:.1f} s", file=sys.stderr)
-            self.logs[divisor] = log
-        return topic, self.logs[divisor]
+            self.logs[topic] = log
+        return topic, self.logs[topic]
 
 
 def measure(inputs: Inputs, engine: Engine, number: int, timeout_s: float) -> dict[str, Any]:
@@ -51,11 +52,10 @@ def measure(inputs: Inputs, engine: Engine, number: int, timeout_s: float) -> di
         command = engine.command()
     except UnavailableError as error:
         return {**row, "problem": f"skipped: {error}"}
-    topic, log = inputs.of(engine.divisor)
+    topic, log = inputs.of(engine.divisor, engine.partitions)
     if engine.divisor > 1:
         row["config"] += f"; 1/{engine.divisor} of the events"
     here, output = inputs.cluster, f"bench-{number}-{engine.name}"
-    kept = {topics.EVENTS if n == 1 else f"{topics.EVENTS}-{n}" for n in inputs.logs}
     environment, port, window_ms = dict(engine.environment), None, here.settings.window_ms
     if engine.is_product:
         output, port = topics.WINDOW_METRICS, HEALTH_PORT
@@ -74,10 +74,11 @@ def measure(inputs: Inputs, engine: Engine, number: int, timeout_s: float) -> di
             return oracle.problem_of_product(rows, wanted, window_ms)
         return oracle.problem_of_simple(rows, wanted)
 
-    rows = wanted.height if engine.makes_results else 0
+    rows = oracle.parts(log, window_ms) if engine.is_partial else wanted.height
+    rows = rows if engine.makes_results else 0
     task = trial.Task(topic, log.frame.height, output, rows, judge, window_ms, here.settings.grace_ms)
     found = trial.run(here, task, command, environment, timeout_s, port)
-    here.delete(*(name for name in here.topics() if name not in kept and not name.startswith("__")))
+    here.delete(*(name for name in here.topics() if name not in inputs.logs and not name.startswith("__")))
     return {
         **row,
         "events_per_s": round(found.events_per_s),
@@ -113,7 +114,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     try:
         with cluster() as here:
-            inputs = Inputs(here, Shape(options.events, seed=options.seed), {})
+            inputs = Inputs(here, Shape(options.events, seed=options.seed))
             for number, engine in enumerate(engine for engine in ENGINES if engine.name in chosen):
                 rows.append(measure(inputs, engine, number, options.timeout))
                 print(results.engine_line(rows[-1]), flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -56,17 +57,7 @@ class Shape:
 
     def share(self, divisor: int) -> Shape:
         """The first part of it, as dense as the whole."""
-        return Shape(
-            max(1_000, self.events // divisor),
-            self.partitions,
-            self.minutes / divisor,
-            self.tracks,
-            self.users,
-            self.jitter_ms,
-            self.closing_ms,
-            self.seed,
-            self.start_ms,
-        )
+        return dataclasses.replace(self, events=max(1_000, self.events // divisor), minutes=self.minutes / divisor)
 
 
 @dataclass(frozen=True)

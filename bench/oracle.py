@@ -31,6 +31,11 @@ def simple(log: Log, window_ms: int) -> pl.DataFrame:
     )
 
 
+def parts(log: Log, window_ms: int) -> int:
+    """How many rows an engine writes that tells a track once per input partition."""
+    return _events(log, window_ms).select(pl.struct(*_KEYS, "partition").n_unique()).item()
+
+
 def product(log: Log, window_ms: int) -> pl.DataFrame:
     """Rows of the complete worker: windows by series (type, platform, country) and by track."""
     kind = pl.col("event_type")

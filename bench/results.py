@@ -99,7 +99,11 @@ def picture(rows: Sequence[dict[str, Any]], file: Path = PICTURE) -> None:
     for row in rows:
         name = f"{row['engine']} ({row['guarantee']})"
         if row.get("correct") and row["events_per_cpu_s"] > best.get(name, {}).get("value", 0):
-            best[name] = {"engine": name, "value": row["events_per_cpu_s"], "ours": row["engine"].startswith("crossfade")}
+            best[name] = {
+                "engine": name,
+                "value": row["events_per_cpu_s"],
+                "ours": row["engine"].startswith("crossfade"),
+            }
     if not best:
         return
     y = {"field": "engine", "type": "nominal", "sort": "-x", "title": None, "axis": {"labelLimit": 400}}

@@ -10,7 +10,6 @@ import io
 import json
 import os
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -32,26 +31,27 @@ NOT_EXACT = -1
 """End of a row whose bytes an encoder would not have written."""
 
 
-def read_block(fields: list[Field], count: int, *block: bytes | memoryview) -> pl.DataFrame | None:
+def block_head(fields: list[Field]) -> bytes:
+    """What `read_block` must know of the records: the beginning of an Avro container file."""
+    told = [{"name": field["name"], "type": field["type"]} for field in fields]  # polars stumbles over some defaults
+    out = b"Obj\x01" + varint(2)
+    record = json.dumps({"type": "record", "name": "R", "fields": told}).encode()
+    for key, text in ((b"avro.schema", record), (b"avro.codec", b"null")):
+        out += varint(len(key)) + key + varint(len(text)) + text
+    return out + b"\0" + _SYNC
+
+
+def read_block(head: bytes, count: int, *block: bytes | memoryview) -> pl.DataFrame | None:
     """Reads `count` records from the pieces of a block; None when polars cannot."""
-    head = _container_head(json.dumps(fields))
     size = sum(len(piece) for piece in block)
     data = b"".join((head, varint(count), varint(size), *block, _SYNC)) if count else head
     try:
-        return pl.read_avro(io.BytesIO(data))
+        frame = pl.read_avro(io.BytesIO(data))
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException:  # polars reports a broken block as ComputeError or as a Rust panic
         return None
-
-
-@cache
-def _container_head(fields: str) -> bytes:
-    out = b"Obj\x01" + varint(2)
-    record = '{"type": "record", "name": "R", "fields": ' + fields + "}"
-    for key, text in (("avro.schema", record), ("avro.codec", "null")):
-        out += varint(len(key)) + key.encode() + varint(len(text.encode())) + text.encode()
-    return out + b"\0" + _SYNC
+    return frame if frame.height == count else None
 
 
 def varint(number: int) -> bytes:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from schemas.block import Field, read_block
+from schemas.block import Field, block_head, read_block
 from schemas.reasons import BadRecordError, Reason
 from schemas.writers import Prefix, Writer, Writers, schema, unknown_schema
 
@@ -49,11 +49,12 @@ class Codec:
 
     def __init__(self, name: str, registry_id: int | None = None, writers: Writers | None = None) -> None:
         self.name = name
-        self.writers = writers or Writers(name, registry_id)
-        self.fields: list[Field] = schema(name)["fields"]
+        self.writers = writers or Writers.named(name, registry_id)
+        self.fields: list[Field] = self.writers.reader["fields"]
         self.prefixes = self.writers.prefixes
         self.column_names = [field["name"] for field in self.fields]
-        self._parsed = fastavro.parse_schema(schema(name))
+        self._parsed = fastavro.parse_schema(self.writers.reader)
+        self._head = block_head(self.fields)
         self._ints = [field["name"] for field in self.fields if field["type"] in ("int", ["null", "int"])]
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
@@ -136,7 +137,7 @@ class Codec:
 
     def empty(self) -> pl.DataFrame:
         """No rows, all columns."""
-        frame = read_block(self.fields, 0)
+        frame = read_block(self._head, 0)
         assert frame is not None
         return frame
 
@@ -174,8 +175,8 @@ class _Group:
         """Takes the rows from `at` on that are proven, and returns how many; None when the block cannot be read."""
         writer, values = self._writer, self._values[at : at + rows]
         block = b"".join(values)
-        frame = read_block([*writer.prefix.fields, *writer.fields], rows, block)
-        if frame is None or frame.height != rows:
+        frame = read_block(writer.head, rows, block)
+        if frame is None:
             return None
         proven = rows
         if writer.layout.exact:
@@ -205,8 +206,8 @@ class _Group:
                 healthy.append(i)
                 records.append(_written(self._codec._parsed, record))
         self.singly += len(places)
-        frame = read_block(self._codec.fields, len(records), *records)
-        if frame is None or frame.height != len(records):
+        frame = read_block(self._codec._head, len(records), *records)
+        if frame is None:
             raise RuntimeError(f"{self._codec.name}: polars does not read what fastavro writes")
         self.pieces.append((np.array(healthy, np.int64), frame))
 

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from schemas.block import Field, read_block
+from schemas.block import Field, block_head, read_block
 
 _PROMOTIONS = {
     "int": {"long", "float", "double"},
@@ -58,6 +58,8 @@ class Resolution:
     """Which values will be refused."""
     writer: dict[str, Any]
     """The writer's schema, its logical types left only where they say the same to the reader."""
+    columns: list[Field]
+    """The writer's fields as columns are read: bytes that we take for text are text at once."""
     projection: Projection | None
     """None when columns cannot follow."""
 
@@ -67,9 +69,10 @@ def resolve(writer: dict[str, Any], reader: dict[str, Any]) -> Resolution:
     effective = copy.deepcopy(writer)
     problems, notes, pairs = _match(effective, reader)
     columnar = not problems
+    read_as = {field["name"]: field["type"] for field in effective.get("fields", [])}
     columns: list[pl.Expr] = []
     doubts: list[pl.Expr] = []
-    empty = read_block(reader["fields"], 0)
+    empty = read_block(block_head(reader["fields"]), 0)
     for field, source in pairs:
         if source is None:
             if "default" in field and not problems and empty is not None:
@@ -85,12 +88,14 @@ def resolve(writer: dict[str, Any], reader: dict[str, Any]) -> Resolution:
         problems += [place + text for text in wrong]
         notes += [place + text for text in doubt]
         if not problems and empty is not None:
+            if theirs.kind == "bytes" and ours.kind == "string":
+                read_as[source["name"]] = _as_text(source["type"])
             column, doubtful = _convert(pl.col(source["name"]), theirs, ours, empty.schema[field["name"]])
             columns.append(column.alias(field["name"]))
             doubts += doubtful
-    if problems or not columnar or empty is None:
-        return Resolution(problems, notes, effective, None)
-    return Resolution([], notes, effective, Projection(columns, doubts))
+    fields: list[Field] = [{"name": name, "type": avro_type} for name, avro_type in read_as.items()]
+    projection = Projection(columns, doubts) if columnar and not problems and empty is not None else None
+    return Resolution(problems, notes, effective, fields, projection)
 
 
 @dataclass(frozen=True)
@@ -185,9 +190,6 @@ def _convert(column: pl.Expr, theirs: _Plain, ours: _Plain, dtype: pl.DataType) 
                     converted = text.replace(unknown, [default] * len(unknown))
                 else:
                     doubts.append(text.is_in(unknown))
-        case "bytes", "string":
-            converted = column.cast(pl.String, strict=False)
-            doubts.append(column.is_not_null() & converted.is_null())
         case (("int" | "long"), ("float" | "double")):
             converted = column.to_physical().cast(pl.Float64)  # what a float cannot hold is rounded once
         case (("int" | "long"), "long") if ours.logical in _TIMES and theirs.logical is None:
@@ -197,11 +199,18 @@ def _convert(column: pl.Expr, theirs: _Plain, ours: _Plain, dtype: pl.DataType) 
     return converted.cast(dtype, strict=False), doubts
 
 
+def _as_text(avro_type: Any) -> Any:
+    """The type of nullable or plain bytes, as text."""
+    if isinstance(avro_type, list):
+        return [branch if branch == "null" else "string" for branch in avro_type]
+    return "string"
+
+
 def _default(field: Field) -> pl.Expr:
     """The reader's default as a column, in the type that it has in a block."""
     out = io.BytesIO()
     fastavro.schemaless_writer(out, fastavro.parse_schema({"type": "record", "name": "R", "fields": [field]}), {})
-    one = read_block([field], 1, out.getvalue())
+    one = read_block(block_head([field]), 1, out.getvalue())
     assert one is not None
     return pl.lit(one.to_series()).first().alias(field["name"])
 

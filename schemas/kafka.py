@@ -119,7 +119,7 @@ def codec_of(settings: Settings, topic: str) -> Codec:
         raise ValueError(f"{topic} holds no Avro")
     registry = registry_of(settings)
     registry_id = None if registry is None else registered(registry, topic, name)
-    return Codec(name, writers=Writers(name, registry_id, schemas_home(settings), registry))
+    return Codec(name, writers=Writers.named(name, registry_id, schemas_home(settings), registry))
 
 
 def schemas_home(settings: Settings) -> Path:

@@ -99,7 +99,7 @@ class Settings(BaseSettings):
     bigquery_endpoint: str = Field("", description="REST endpoint of an emulator; empty: Google's.")
     bigquery_grpc_endpoint: str = Field("", description="Storage Write API endpoint of an emulator; empty: Google's.")
     quack_port: int = Field(9494, description="DuckDB's server protocol, spoken by the sink that owns the file.")
-    sink_batch_rows: int = Field(10_000, ge=1)
+    sink_batch_rows: int = Field(125_000, ge=1, description="Records of a topic in one commit of the sink.")
 
     @property
     def duckdb_file(self) -> Path:

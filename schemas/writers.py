@@ -25,7 +25,7 @@ import numpy.typing as npt
 import polars as pl
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from schemas.block import Field, Layout
+from schemas.block import Field, Layout, block_head
 from schemas.evolution import Resolution, resolve
 from schemas.reasons import BadRecordError, Reason
 from schemas.registry import CachedRegistry, read_json, write_json
@@ -112,10 +112,11 @@ class Writer:
     ) -> None:
         self.prefix, self.origin, self.known_from = prefix, origin, known_from
         self.is_reader = avro == reader
-        self.resolution = Resolution([], [], avro, None) if self.is_reader else resolve(avro, reader)
-        self.fields: list[Field] = self.resolution.writer["fields"]
+        self.resolution = Resolution([], [], avro, avro["fields"], None) if self.is_reader else resolve(avro, reader)
+        self.fields: list[Field] = self.resolution.columns
         self.parsed = fastavro.parse_schema(self.resolution.writer)
         self.layout = Layout(self.fields)
+        self.head = block_head([*prefix.fields, *self.fields])
 
     @property
     def is_columnar(self) -> bool:
@@ -135,30 +136,44 @@ class Writer:
 
 
 class Writers:
-    """The known writers of records that are read as `schemas/<name>.avsc`.
+    """The known writers of records that are read with one schema.
 
     `home` is the directory of what was registered by hand, `registry` answers for ids; both may be None.
     """
 
     def __init__(
         self,
-        name: str,
+        reader: Schema,
         registry_id: int | None = None,
         home: Path | None = None,
         registry: CachedRegistry | None = None,
     ) -> None:
-        self.reader = schema(name)
-        self._home, self._registry = None if home is None else home / name, registry
+        self.reader, self._home, self._registry = reader, home, registry
         self._known: dict[bytes, Writer] = {}
-        for version, avro in history(name).items():
-            self._add(Prefix.single_object(avro), avro, f"version {version}")
         self.prefixes = [Prefix.single_object(self.reader)]
         if registry_id is not None:
             self.prefixes.insert(0, Prefix.confluent(registry_id))
         for prefix in self.prefixes:
-            self._add(prefix, self.reader, "this release")
+            self.add(prefix, self.reader, "this release")
 
-    def _add(self, prefix: Prefix, avro: Schema, origin: str, known_from: Mapping[int, int] | None = None) -> Writer:
+    @classmethod
+    def named(
+        cls,
+        name: str,
+        registry_id: int | None = None,
+        home: Path | None = None,
+        registry: CachedRegistry | None = None,
+    ) -> Writers:
+        """Those of `schemas/<name>.avsc`, with its earlier versions."""
+        writers = cls(schema(name), registry_id, None if home is None else home / name, registry)
+        for version, avro in history(name).items():
+            prefix = Prefix.single_object(avro)
+            if prefix.data not in writers._known:
+                writers.add(prefix, avro, f"version {version}")
+        return writers
+
+    def add(self, prefix: Prefix, avro: Schema, origin: str, known_from: Mapping[int, int] | None = None) -> Writer:
+        """Makes a writer known to this reader."""
         writer = self._known[prefix.data] = Writer(prefix, avro, self.reader, origin, known_from)
         return writer
 
@@ -189,7 +204,7 @@ class Writers:
         start = bytes.fromhex(found["start"])
         prefix = Prefix(start, _SINGLE_OBJECT_FIELDS if len(start) == 10 else _CONFLUENT_FIELDS)
         known_from = {int(partition): int(offset) for partition, offset in found["known_from"].items()}
-        return self._add(prefix, found["schema"], f"registered, {found['file']}", known_from)
+        return self.add(prefix, found["schema"], f"registered, {found['file']}", known_from)
 
     def _of_registry(self, start: bytes) -> Writer | None:
         if self._registry is None or len(start) != 5:
@@ -199,7 +214,7 @@ class Writers:
         if avro is None:
             return None
         try:
-            return self._add(Prefix.confluent(schema_id), avro, f"registry, id {schema_id}")
+            return self.add(Prefix.confluent(schema_id), avro, f"registry, id {schema_id}")
         except Exception as error:  # fastavro names many kinds of what is no schema
             raise BadRecordError(Reason.UNKNOWN_SCHEMA, f"registry, id {schema_id}: {error}") from None
 

@@ -35,15 +35,11 @@ def main() -> int:
         signal.signal(number, lambda *_: stopped.set())
     try:
         wait_for_broker(own)
-        target = open_target(own)
-        try:
-            sink = Sink(own, target)
-            watch = Watch(own, target.reader, sink.progress)
-            serve(own.stage_host, own.sink_metrics_port, watch.health)
-            sink.run(stopped)
-            watch.stop()
-        finally:
-            target.close()
+        sink = Sink(own, lambda: open_target(own))
+        watch = Watch(own, sink)
+        serve(own.stage_host, own.sink_metrics_port, watch.health)
+        sink.run(stopped)
+        watch.stop()
     except (KafkaUnavailableError, SinkError, WarehouseError) as error:
         log.error(str(error))
         return 1

@@ -2,196 +2,154 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
 from schemas import topics
 from schemas.codec import Codec
-from schemas.event_time import WATERMARK_KEY, Windows, ahead
-from schemas.reasons import BadRecordError, Reason
+from schemas.event_time import Windows
+from schemas.settings import Settings
 from schemas.tables import TABLES, Table, table
+from sinks.decode import Broken, Piece, decode
+from sinks.entries import ledger_entries, no_entries
+from sinks.records import Records
 from sinks.seen import SeenIds, hashes
 from sinks.target import Commit, Place, Progress, key_columns
 
 HORIZON_DAYS = 7
-"""How long after its arrival an event_id is known; the other tables know every id."""
+"""How long after its arrival an event_id is known."""
 
 DAY_MS = 86_400_000
 
+GROUP_ROWS = 122_880
+"""Rows of one row group of DuckDB: whole ones go to the file at once, others by way of the write-ahead log."""
 
 Held = Callable[[Table, pl.DataFrame], pl.DataFrame]
-"""Which of these keys the warehouse has."""
+"""Which of these keys the warehouse has. Given are the key columns and the table's time, which narrows the search."""
 
 
-class Record(NamedTuple):
-    """A record as Kafka gave it."""
+def horizons(settings: Settings) -> dict[str, int]:
+    """For how many days after its arrival an id is known, by table; compacted topics: always.
 
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
-
-
-@dataclass(frozen=True)
-class Broken:
-    """A record that cannot be read, or (`clock`) not be believed: only then are tenant and source known."""
-
-    place: Place
-    record: Record
-    error: BadRecordError
-    tenant: str = "unknown"
-    source: str = "unknown"
-
-    @property
-    def is_letter_of_worker(self) -> bool:
-        """Whether the worker writes its dead letter: it reads the events too, and judges them alike."""
-        return self.place[0] == topics.EVENTS
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """Records of one topic as rows of its table, in the order of partition and offset."""
-
-    table: Table
-    rows: pl.DataFrame
-    broken: list[Broken]
+    A record that a worker derives can come again for as long as Kafka keeps what it was derived from.
+    """
+    retention = {topic.name: topic.configs.get("retention.ms") for topic in topics.topics(settings)}
+    derived = {t.name: int(kept) // DAY_MS + 2 for t in TABLES if t.topic and (kept := retention.get(t.topic))}
+    return {**derived, "events": HORIZON_DAYS}
 
 
 class Batcher:
-    """Turns what was consumed into a Commit. Keeps `SeenIds`; `done` tells it that a commit succeeded.
+    """Gathers what was consumed (`take`) and turns it into a Commit (`prepare`); `done` tells it that it succeeded.
 
-    `orphans` are rows (by table, as kafka_partition and kafka_offset) that a step left which was not completed: their
-    records count as loaded when they are read again, and are not written again.
+    Keeps one `SeenIds` per table, see there for the memory. `orphans` are rows (by table, as kafka_partition and
+    kafka_offset) that a step left which was not completed: their records count as loaded when they are read again,
+    and are not written again.
     """
 
-    def __init__(self, codecs: Mapping[str, Codec], windows: Windows, held: Held) -> None:
-        self._codecs, self._windows, self._held = codecs, windows, held
+    def __init__(self, codecs: Mapping[str, Codec], windows: Windows, held: Held, horizons: Mapping[str, int]) -> None:
+        self._codecs, self._windows, self._held, self._horizons = codecs, windows, held, horizons
         self._tables = {t.topic: t for t in TABLES if t.topic is not None}
+        self._pieces: dict[str, list[Piece]] = {}
         self.orphans: Mapping[str, pl.DataFrame] = {}
         self.seen = {t.name: SeenIds() for t in self._tables.values()}
 
-    def prepare(
-        self, taken: Mapping[Place, Sequence[Record]], progress: Mapping[Place, Progress], now_ms: int
-    ) -> tuple[Commit, list[Broken]]:
-        """The step that these records make from `progress`, and the records that cannot be read."""
-        after = dict(progress)
+    def take(self, records: Records) -> None:
+        """Decodes records and keeps them for the next step."""
+        self._pieces.setdefault(records.topic, []).append(decode(records, self._codecs[records.topic]))
+
+    def waiting(self) -> int:
+        """Records of the topic that most wait of, for the next step."""
+        return max((sum(map(len, pieces)) for pieces in self._pieces.values()), default=0)
+
+    def drop(self) -> None:
+        """Forgets what waits: it is read again."""
+        self._pieces = {}
+
+    def prepare(self, progress: Mapping[Place, Progress], now_ms: int) -> tuple[Commit, list[Broken]]:
+        """The step that waiting records make from `progress`, and the records that cannot be read.
+
+        Where more new rows of a table wait than GROUP_ROWS, the step ends at a multiple of it, and the rest waits on.
+        """
+        moved: dict[Place, Progress] = {}
         rows: dict[str, pl.DataFrame] = {}
         deduplicated: dict[str, int] = {}
         broken: list[Broken] = []
-        entries: list[pl.DataFrame] = []
-        for topic in sorted({topic for topic, _ in taken}):
-            mine = {place: records for place, records in sorted(taken.items()) if place[0] == topic}
-            decoded = self._decode(topic, mine, after)
-            orphaned = self._orphaned(decoded)
-            new = self._new(decoded) | orphaned
-            rows[decoded.table.name] = decoded.rows.filter(new & ~orphaned)
-            deduplicated[decoded.table.name] = int((~new).sum())
-            broken += decoded.broken
-            (_, partition), records = next(iter(mine.items()))
-            entries.append(ledger_entries(decoded, new, f"{topic}/{partition}/{records[0].offset}", now_ms))
-        moved = {place: after[place] for place in taken}
-        return Commit(rows, pl.concat(entries) if entries else _no_entries(), moved, deduplicated), broken
+        entries = [no_entries()]
+        for topic in sorted(self._pieces):
+            found, columns = self._tables[topic], [column.name for column in self._tables[topic].columns]
+            pieces = self._pieces.pop(topic)
+            mine = pl.concat([piece.rows for piece in pieces])
+            new = self._new(found, mine)
+            written = self._orphaned(found, mine)
+            new |= written
+            if (end := whole_groups(new)) < mine.height:
+                mine, new, written = mine[:end], new[:end], written[:end]
+                pieces, self._pieces[topic] = cut(pieces, end)
+            steps = advanced(topic, pieces, progress)
+            if topic == topics.EVENTS:
+                mine = mine.with_columns(is_late=self._late(mine, pieces, steps))
+            rows[found.name] = mine.filter(new & ~written).select(columns)
+            deduplicated[found.name] = int((~new).sum())
+            refused = [bad for piece in pieces for bad in piece.broken]
+            broken += refused
+            first = pieces[0]
+            batch = f"{topic}/{first.partitions[0]}/{first.offsets[0]}"
+            entries.append(ledger_entries(found, mine, refused, new, batch, now_ms))
+            moved |= steps
+        return Commit(rows, pl.concat(entries), moved, deduplicated), broken
 
     def done(self, step: Commit, now_ms: int) -> None:
-        """Remembers the ids of a step that is in the warehouse, and forgets events older than the horizon."""
+        """Remembers the ids of a step that is in the warehouse, and forgets those older than their horizon."""
         day = now_ms // DAY_MS
         for name, rows in step.rows.items():
             self.seen[name].add(hashes(rows, key_columns(table(name))), day)
-        self.seen["events"].forget(day - HORIZON_DAYS)
+        for name, days in self._horizons.items():
+            self.seen[name].forget(day - days)
 
-    def _decode(self, topic: str, taken: Mapping[Place, Sequence[Record]], progress: dict[Place, Progress]) -> Decoded:
-        """Decodes all partitions of a topic in one pass, and moves `progress`."""
-        codec, found = self._codecs[topic], self._tables[topic]
-        places: list[Place] = []
-        readable: list[Record] = []
-        broken: list[Broken] = []
-        for place, records in taken.items():
-            controls = 0
-            for record in records:
-                if record.value is not None:
-                    places.append(place)
-                    readable.append(record)
-                elif topic != topics.EVENTS or record.key == WATERMARK_KEY:
-                    controls += 1  # a watermark, or the tombstone of a compacted topic
-                else:
-                    broken.append(Broken(place, record, BadRecordError(Reason.BROKEN_RECORD, "no value")))
-            before = progress[place]
-            next_offset = records[-1].offset + 1
-            progress[place] = replace(before, next_offset=next_offset, controls=before.controls + controls)
-        columns = codec.columns([record.value for record in readable if record.value is not None])
-        broken += [Broken(places[i], readable[i], error) for i, error in columns.bad]
-        frame, good = columns.frame, columns.index
-        if topic == topics.EVENTS:
-            arrived = np.array([readable[i].timestamp_ms for i in good.tolist()], np.int64)
-            early = ahead(frame["timestamp"].dt.epoch("ms").to_numpy(), arrived)
-            if early.any():
-                broken += [
-                    Broken(
-                        places[i],
-                        readable[i],
-                        BadRecordError(Reason.CLOCK, str(row["timestamp"]), "timestamp"),
-                        row["tenant"],
-                        row["source"],
-                    )
-                    for i, row in zip(good[early].tolist(), frame.filter(early).iter_rows(named=True), strict=True)
-                ]
-                frame, good = frame.filter(~early), good[~early]
-        for bad in broken:
-            progress[bad.place] = replace(progress[bad.place], broken=progress[bad.place].broken + 1)
-        rows = frame.with_columns(
-            pl.col(pl.Categorical, pl.Enum).cast(pl.String),
-            kafka_partition=pl.Series([places[i][1] for i in good.tolist()], dtype=pl.Int64),
-            kafka_offset=pl.Series([readable[i].offset for i in good.tolist()], dtype=pl.Int64),
-        )
-        if topic == topics.EVENTS:
-            rows = rows.with_columns(is_late=self._late(rows, taken, progress))
-        return Decoded(found, rows.select([column.name for column in found.columns]), broken)
-
-    def _late(
-        self, rows: pl.DataFrame, taken: Mapping[Place, Sequence[Record]], progress: dict[Place, Progress]
-    ) -> pl.Series:
+    def _late(self, rows: pl.DataFrame, pieces: list[Piece], progress: dict[Place, Progress]) -> pl.Series:
         """Judges each row where it stood in the log; watermark records move the clock too."""
         partitions, offsets = rows["kafka_partition"].to_numpy(), rows["kafka_offset"].to_numpy()
         times = rows["timestamp"].dt.epoch("ms").to_numpy()
+        mark_partitions = np.concatenate([piece.partitions[piece.marks] for piece in pieces])
+        mark_offsets = np.concatenate([piece.offsets[piece.marks] for piece in pieces])
+        mark_times = np.concatenate([piece.mark_times_ms for piece in pieces])
         late = np.zeros(rows.height, np.bool_)
-        for place, records in taken.items():
-            mine = np.flatnonzero(partitions == place[1])
-            marks = [r for r in records if r.value is None and r.key == WATERMARK_KEY]
-            log_offsets = np.concatenate((offsets[mine], np.array([r.offset for r in marks], np.int64)))
-            log_times = np.concatenate((times[mine], np.array([r.timestamp_ms for r in marks], np.int64)))
-            order = np.argsort(log_offsets)
-            judged, _, clock = self._windows.judge(log_times[order], progress[place].clock_ms)
+        for place, own in progress.items():
+            mine, marks = np.flatnonzero(partitions == place[1]), mark_partitions == place[1]
+            log_times = np.concatenate((times[mine], mark_times[marks]))
+            order = np.argsort(np.concatenate((offsets[mine], mark_offsets[marks])))
+            judged, _, clock = self._windows.judge(log_times[order], own.clock_ms)
             verdict = np.empty(len(order), np.bool_)
             verdict[order] = judged
             late[mine] = verdict[: len(mine)]
-            progress[place] = replace(progress[place], clock_ms=clock)
+            progress[place] = replace(own, clock_ms=clock)
         return pl.Series(late)
 
-    def _orphaned(self, decoded: Decoded) -> pl.Series:
+    def _orphaned(self, of: Table, rows: pl.DataFrame) -> pl.Series:
         """Marks the rows that an incomplete step has written."""
         place = ["kafka_partition", "kafka_offset"]
-        written = self.orphans.get(decoded.table.name)
+        written = self.orphans.get(of.name)
         if written is None:
-            return pl.repeat(False, decoded.rows.height, dtype=pl.Boolean, eager=True)
+            return pl.repeat(False, rows.height, dtype=pl.Boolean, eager=True)
         marked = written.unique().with_columns(_orphan=pl.lit(True))
-        return (
-            decoded.rows.select(place)
-            .join(marked, on=place, how="left", maintain_order="left")["_orphan"]
-            .fill_null(False)
-        )
+        return rows.select(place).join(marked, on=place, how="left", maintain_order="left")["_orphan"].fill_null(False)
 
-    def _new(self, decoded: Decoded) -> pl.Series:
+    def _new(self, of: Table, rows: pl.DataFrame) -> pl.Series:
         """Marks the rows that are neither earlier in the batch nor in the warehouse."""
-        rows, columns = decoded.rows, key_columns(decoded.table)
-        new = rows.select(pl.struct(columns).is_first_distinct()).to_series()
-        hit = pl.Series(self.seen[decoded.table.name].contains(hashes(rows, columns)))
-        doubtful = rows.select(columns).filter(new & hit)
-        if doubtful.height:
-            held = self._held(decoded.table, doubtful).select(columns).unique()
+        columns = key_columns(of)
+        hashed = hashes(rows, columns)
+        new = pl.Series(hashed).is_first_distinct()
+        if not new.all():  # equal hashes are told apart by their keys
+            alike = pl.Series(hashed).is_duplicated()
+            first = rows.filter(alike).select(pl.struct(columns).is_first_distinct()).to_series()
+            new = new.scatter(alike.arg_true(), first)
+        doubtful = new & pl.Series(self.seen[of.name].contains(hashed))
+        if doubtful.any():
+            asked = rows.filter(doubtful).select(list(dict.fromkeys((*columns, of.time))))
+            held = self._held(of, asked).select(columns).unique()
             known = rows.select(columns).join(
                 held.with_columns(_held=pl.lit(True)), on=columns, how="left", nulls_equal=True, maintain_order="left"
             )
@@ -199,70 +157,35 @@ class Batcher:
         return new
 
 
-def ledger_entries(decoded: Decoded, new: pl.Series, batch: str, now_ms: int) -> pl.DataFrame:
-    """Rows of `ledger` of one topic's part of a batch; none for topics that are no way in.
+def whole_groups(new: pl.Series) -> int:
+    """How many rows to take so that a multiple of GROUP_ROWS are new; all, where there are fewer new ones."""
+    groups = int(new.sum()) // GROUP_ROWS
+    return int(new.cum_sum().search_sorted(groups * GROUP_ROWS)) + 1 if groups else len(new)
 
-    Events are accepted by being in `listening-events`, the unreadable ones too (under `unknown`, in the hour of their
-    Kafka timestamp); their dead letter completes them. A letter of a door (without topic) is accepted itself, as often
-    as it was sent. Letters about records of other topics are no part of the ledger.
-    """
-    rows = decoded.rows
-    counts: dict[str, pl.Series | pl.Expr]
-    if decoded.table.name == "events":
-        time = "received_at"
-        counts = {"accepted": pl.lit(1), "loaded": new, "dead_lettered": pl.lit(0), "deduplicated": ~new}
-    elif decoded.table.name == "dead_letters":
-        mask = rows["topic"].is_null() | ((rows["topic"] == topics.EVENTS).fill_null(False) & new)
-        rows, new = rows.filter(mask), new.filter(mask)
-        at_door = rows["topic"].is_null()
-        time = "failed_at"
-        counts = {"accepted": at_door, "loaded": pl.lit(0), "dead_lettered": new, "deduplicated": at_door & ~new}
-    else:
-        return _no_entries()
-    counted = rows.select(
-        "tenant",
-        "source",
-        hour=pl.col(time).dt.truncate("1h"),
-        **counts,
-    )
-    if decoded.table.name == "events" and decoded.broken:
-        counted = pl.concat(
-            [counted.with_columns(pl.col(name).cast(pl.Int64) for name in _ENTRY_COUNTS), _unreadable(decoded.broken)]
+
+def cut(pieces: list[Piece], rows: int) -> tuple[list[Piece], list[Piece]]:
+    """The pieces up to their first `rows` rows, and what comes after."""
+    for i, piece in enumerate(pieces):
+        if rows <= piece.rows.height and rows:
+            head, tail = piece.split(rows)
+            return [*pieces[:i], head], [*([tail] if len(tail) else []), *pieces[i + 1 :]]
+        rows -= piece.rows.height
+    return pieces, []
+
+
+def advanced(topic: str, pieces: list[Piece], progress: Mapping[Place, Progress]) -> dict[Place, Progress]:
+    """Progress of the partitions that these records came from, after them."""
+    partitions = np.concatenate([piece.partitions for piece in pieces])
+    offsets = np.concatenate([piece.offsets for piece in pieces])
+    controls = np.concatenate([piece.partitions[piece.controls] for piece in pieces])
+    broken = [bad.place[1] for piece in pieces for bad in piece.broken]
+    after: dict[Place, Progress] = {}
+    for partition in np.unique(partitions).tolist():
+        own = progress[topic, partition]
+        after[topic, partition] = replace(
+            own,
+            next_offset=int(offsets[partitions == partition].max()) + 1,
+            controls=own.controls + int((controls == partition).sum()),
+            broken=own.broken + broken.count(partition),
         )
-    sums = (
-        counted.with_columns(pl.col(name).cast(pl.Int64) for name in _ENTRY_COUNTS)
-        .group_by("tenant", "source", "hour")
-        .sum()
-    )
-    return sums.select(
-        entry_id=pl.format("{}/{}/{}/{}", pl.lit(batch), "tenant", "source", pl.col("hour").dt.strftime("%Y-%m-%dT%H")),
-        tenant="tenant",
-        source="source",
-        hour="hour",
-        **{name: name for name in _ENTRY_COUNTS},
-        committed_at=pl.lit(now_ms).cast(pl.Datetime("ms", "UTC")),
-    )
-
-
-_ENTRY_COUNTS: dict[str, pl.DataType] = dict.fromkeys(
-    ("accepted", "loaded", "dead_lettered", "deduplicated"), pl.Int64()
-)
-
-
-def _unreadable(broken: Sequence[Broken]) -> pl.DataFrame:
-    times = pl.Series([bad.record.timestamp_ms for bad in broken]).cast(pl.Datetime("ms", "UTC"))
-    return pl.DataFrame(
-        {
-            "tenant": [bad.tenant for bad in broken],
-            "source": [bad.source for bad in broken],
-            "hour": times.dt.truncate("1h"),
-        }
-    ).with_columns(
-        *(pl.lit(int(name == "accepted"), pl.Int64).alias(name) for name in _ENTRY_COUNTS),
-    )
-
-
-def _no_entries() -> pl.DataFrame:
-    time = pl.Datetime("ms", "UTC")
-    text = dict.fromkeys(("entry_id", "tenant", "source"), pl.String)
-    return pl.DataFrame(schema={**text, "hour": time, **_ENTRY_COUNTS, "committed_at": time})
+    return after

@@ -36,6 +36,7 @@ from google.api_core.exceptions import (
     InternalServerError,
     InvalidArgument,
     NotFound,
+    RetryError,
     ServiceUnavailable,
     Unknown,
 )
@@ -45,7 +46,7 @@ from google.cloud.bigquery_storage_v1.services.big_query_write.transports import
 from schemas.settings import Settings
 from schemas.tables import TABLES, Column, Table, table
 from sinks.arrow import arrow_schema, record_batches
-from sinks.target import Commit, Place, Progress, SinkError, key_columns
+from sinks.target import Commit, Place, Progress, SinkError, WarehouseAwayError, from_offsets, key_columns
 from warehouse import schema
 from warehouse.answer import WarehouseError
 from warehouse.bigquery import BigQueryReader, client, dataset_of
@@ -109,6 +110,8 @@ class BigQueryTarget:
             self.reader = BigQueryReader(settings)
             self._writer = _write_client(settings)
             self._open()
+        except (*_UNCERTAIN, RetryError, ConnectionError) as error:
+            raise WarehouseAwayError(f"BigQuery cannot be reached: {error}") from None
         except (WarehouseError, GoogleAPIError) as error:
             raise SinkError(f"BigQuery cannot be used: {error}") from None
 
@@ -147,36 +150,37 @@ class BigQueryTarget:
         for each in TABLES:
             if each.topic is None:
                 continue
-            known = [(place[1], own.next_offset) for place, own in progress.items() if place[0] == each.topic]
-            cases = " ".join(f"WHEN {partition} THEN {offset}" for partition, offset in known)
-            first = f"CASE kafka_partition {cases} ELSE 0 END" if cases else "0"
+            beyond = from_offsets(
+                {place[1]: own.next_offset for place, own in progress.items() if place[0] == each.topic}
+            )
             rows = self.reader.query(
-                f"SELECT kafka_partition, kafka_offset FROM {each.name} WHERE kafka_offset >= {first}"  # noqa: S608 - ours
+                f"SELECT kafka_partition, kafka_offset FROM {each.name} WHERE {beyond}"  # noqa: S608 - ours
             ).rows
             if rows:
                 found[each.name] = pl.DataFrame(rows, schema={"kafka_partition": pl.Int64, "kafka_offset": pl.Int64})
         return found
 
-    def keys(self, table: Table, since: datetime | None) -> Iterator[pl.DataFrame]:
+    def keys(self, table: Table, since: datetime | None, first: Mapping[int, int]) -> Iterator[pl.DataFrame]:
         """Key columns of the rows, page by page."""
         columns = ", ".join(f"`{column}`" for column in key_columns(table))
-        sql = f"SELECT {columns} FROM `{self._dataset.dataset_id}`.`{table.name}`"  # noqa: S608 - schemas.tables
         if since is not None:
-            sql = sql.replace(" FROM", ", received_at FROM")
-            sql += f" WHERE received_at >= TIMESTAMP '{since.isoformat()}'"
+            columns += ", received_at"
+        sql = f"SELECT {columns} FROM `{self._dataset.dataset_id}`.`{table.name}` WHERE {from_offsets(first)}"  # noqa: S608
+        if since is not None:
+            sql += f" AND received_at >= TIMESTAMP '{since.isoformat()}'"
         try:
             reading = None if self._settings.bigquery_endpoint else BigQueryReadClient()
             for batch in self._client.query(sql).result().to_arrow_iterable(bqstorage_client=reading):
                 yield pl.DataFrame(pl.from_arrow(batch))
         except GoogleAPIError as error:
-            raise SinkError(f"BigQuery does not tell the known ids: {error}") from None
+            raise WarehouseAwayError(f"BigQuery does not tell the known ids: {error}") from None
 
     def held(self, table: Table, keys: pl.DataFrame) -> pl.DataFrame:  # noqa: ARG002 - the interface's
         """All of them: a hit is believed, see the module."""
         return keys
 
     def commit(self, step: Commit) -> None:
-        """Rows, then the journal; raises SinkError when BigQuery does not take them: a restart completes the step."""
+        """Rows, then the journal; where BigQuery does not take them, the next session completes the step."""
         for name, rows in step.rows.items():
             if rows.height:
                 self._append(self._streams[name], rows)
@@ -221,7 +225,7 @@ class BigQueryTarget:
                 self._sleep(min(0.25 * 2**attempt, 5))
             except GoogleAPIError as error:
                 raise SinkError(f"BigQuery refused rows: {error}") from None
-        raise SinkError("BigQuery cannot be reached: the batch is loaded again after a restart.")
+        raise WarehouseAwayError("BigQuery cannot be reached: the batch is loaded again when it is back.")
 
     def close(self) -> None:
         """Finalizes the streams of this process."""

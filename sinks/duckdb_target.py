@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import secrets
 import socket
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 import duckdb
 import polars as pl
-import structlog
+import pyarrow as pa
 
 from schemas.settings import Settings
 from schemas.tables import Table
-from sinks.target import Commit, Place, Progress, SinkError, key_columns
+from sinks.target import Commit, Place, Progress, SinkError, WarehouseAwayError, from_offsets, key_columns
 from warehouse import schema
 from warehouse.answer import WarehouseError
 from warehouse.duck import OpenFile, is_locked, load_quack, open_file
 
-LOCK_WAIT_S = 60.0
-"""How long the sink waits for another process to let go of the file."""
+_MEMORY = "128MB"
+"""Memory that DuckDB uses for its buffers; what a question needs beyond it goes to a directory beside the file."""
 
-_CHECKPOINT = "128MB"
+_CHECKPOINT = "32MB"
 """Write-ahead log that is merged into the file at once: larger means fewer pauses and a longer start after a crash."""
 
 _ONLY_QUESTIONS = """
@@ -35,8 +34,6 @@ CREATE OR REPLACE MACRO _only_questions(connection_id, query) AS (
 
 _READ_ROWS = 200_000
 
-_log = structlog.get_logger()
-
 
 class DuckDbTarget:
     """Rows and offsets are committed in one DuckDB transaction: exactly once, also through kill -9.
@@ -44,13 +41,17 @@ class DuckDbTarget:
     Void when the file is changed by others, or restored from a copy older than Kafka's retention.
     """
 
-    def __init__(self, settings: Settings, sleep: Callable[[float], None] = time.sleep) -> None:
-        self._connection = _open(settings, sleep)
-        schema.apply_duckdb(self._connection, settings.dataset)
-        self._connection.execute(f"SET checkpoint_threshold = '{_CHECKPOINT}'")
-        self.reader = OpenFile(self._connection, settings.dataset)
+    def __init__(self, settings: Settings) -> None:
+        self._connection = _open(settings)
         try:
+            self._connection.execute(f"SET memory_limit = '{_MEMORY}'")
+            self._connection.execute(f"SET checkpoint_threshold = '{_CHECKPOINT}'")
+            schema.apply_duckdb(self._connection, settings.dataset)
+            self.reader = OpenFile(self._connection, settings.dataset)
             self._serve(settings)
+        except duckdb.Error as error:
+            self._connection.close()
+            raise _refusal(error) from None
         except BaseException:
             self._connection.close()
             raise
@@ -74,7 +75,7 @@ class DuckDbTarget:
         except WarehouseError as error:
             raise SinkError(str(error)) from None
         except (duckdb.Error, OSError) as error:
-            raise SinkError(
+            raise WarehouseAwayError(
                 f"The warehouse cannot be served on port {settings.quack_port} ({str(error).splitlines()[0]}): "
                 "stop what uses the port, or set CROSSFADE_QUACK_PORT."
             ) from None
@@ -90,56 +91,70 @@ class DuckDbTarget:
         """None: a step is one transaction."""
         return {}
 
-    def keys(self, table: Table, since: datetime | None) -> Iterator[pl.DataFrame]:
+    def keys(self, table: Table, since: datetime | None, first: Mapping[int, int]) -> Iterator[pl.DataFrame]:
         """Key columns of the rows, in batches of 200,000."""
-        columns = _names(key_columns(table))
+        columns, offsets = _names(key_columns(table)), from_offsets(first)
         with self._connection.cursor() as cursor:
             if since is None:
-                cursor.execute(f"SELECT {columns} FROM {table.name}")  # noqa: S608 - names of schemas.tables
+                cursor.execute(f"SELECT {columns} FROM {table.name} WHERE {offsets}")  # noqa: S608 - schemas.tables
             else:
                 cursor.execute(
-                    f"SELECT {columns}, received_at FROM {table.name} WHERE received_at >= ?",  # noqa: S608
+                    f"SELECT {columns}, received_at FROM {table.name} WHERE {offsets} AND received_at >= ?",  # noqa: S608
                     [since],
                 )
             for batch in cursor.to_arrow_reader(_READ_ROWS):
                 yield pl.DataFrame(pl.from_arrow(batch))
 
     def held(self, table: Table, keys: pl.DataFrame) -> pl.DataFrame:
-        """Which of these keys the table has."""
+        """Which of these keys the table has: first those with the same time, whose blocks DuckDB finds by it."""
         columns = key_columns(table)
-        same = " AND ".join(f't."{column}" IS NOT DISTINCT FROM k."{column}"' for column in columns)
+        try:
+            found = self._search(table, keys, [*columns, table.time])
+            rest = keys.join(found, on=columns, how="anti", nulls_equal=True)
+            return pl.concat([found, self._search(table, rest, columns)]) if rest.height else found
+        except duckdb.Error as error:
+            raise _refusal(error) from None
+
+    def _search(self, table: Table, keys: pl.DataFrame, columns: list[str]) -> pl.DataFrame:
+        must = [column.name for column in table.columns if column.required]
+        same = " AND ".join(
+            f't."{name}" = k."{name}"' if name in must else f't."{name}" IS NOT DISTINCT FROM k."{name}"'
+            for name in columns
+        )
         with self._connection.cursor() as cursor:
             cursor.register("_keys", keys.to_arrow())
             # names come from schemas.tables
             cursor.execute(f"SELECT k.* FROM _keys AS k SEMI JOIN {table.name} AS t ON {same}")  # noqa: S608
-            found: pl.DataFrame = cursor.pl()
-            return found
+            return pl.DataFrame(pl.from_arrow(cursor.to_arrow_table()), schema=keys.schema)
 
     def commit(self, step: Commit) -> None:
-        """One transaction; raises SinkError when DuckDB refuses it (no disk, say): nothing has changed then."""
-        cursor = self._connection
+        """One transaction: all of it or nothing."""
         try:
-            cursor.begin()
+            self._connection.begin()
             for name, rows in (*step.rows.items(), ("ledger", step.ledger)):
-                if rows.height:
-                    cursor.register("_rows", rows.to_arrow())
-                    cursor.execute(f"INSERT INTO {name} BY NAME SELECT * FROM _rows")  # noqa: S608 - schemas.tables
-                    cursor.unregister("_rows")
-            for place, progress in step.progress.items():
-                self._advance(place, progress)
-            cursor.commit()
+                self._insert(name, rows)
+            progress = pl.DataFrame(
+                [(*place, *vars(own).values()) for place, own in step.progress.items()],
+                schema=[column.name for column in schema.PROGRESS.columns],
+                orient="row",
+            )
+            self._connection.execute(
+                "DELETE FROM _progress WHERE (topic, partition) IN (SELECT UNNEST(?), UNNEST(?))",
+                [progress["topic"].to_list(), progress["partition"].to_list()],
+            )
+            self._insert("_progress", progress)
+            self._connection.commit()
         except duckdb.Error as error:
-            raise SinkError(f"The warehouse did not take a batch: {str(error).splitlines()[0]}") from None
+            raise _refusal(error) from None
 
-    def _advance(self, place: Place, progress: Progress) -> None:
-        values = list(vars(progress).values())
-        found = self._connection.execute(
-            "UPDATE _progress SET first_offset = ?, next_offset = ?, controls = ?, broken = ?, expired = ?, "
-            "clock_ms = ? WHERE topic = ? AND partition = ?",
-            [*values, *place],
-        ).fetchone()
-        if found == (0,):
-            self._connection.execute("INSERT INTO _progress VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [*place, *values])
+    def _insert(self, name: str, rows: pl.DataFrame) -> None:
+        if not rows.height:
+            return
+        table = rows.to_arrow(compat_level=pl.CompatLevel.newest())
+        reader = pa.RecordBatchReader.from_batches(table.schema, table.to_batches())  # cheaper to scan than a table
+        self._connection.register("_rows", reader)
+        self._connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM _rows")  # noqa: S608 - schemas.tables
+        self._connection.unregister("_rows")
 
     def close(self) -> None:
         """Merges the write-ahead log into the file and lets go of it."""
@@ -159,21 +174,27 @@ def _names(columns: list[str]) -> str:
     return ", ".join(f'"{column}"' for column in columns)
 
 
-def _open(settings: Settings, sleep: Callable[[float], None]) -> duckdb.DuckDBPyConnection:
+def _refusal(error: duckdb.Error) -> SinkError:
+    """What DuckDB's complaint means to the sink: to wait, as long as the file is not damaged."""
+    said = str(error).splitlines()[0]
+    if isinstance(error, duckdb.IOException | duckdb.FatalException | duckdb.TransactionException):
+        return WarehouseAwayError(f"The warehouse takes no rows ({said}): is the disk full?")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return WarehouseAwayError(f"The warehouse takes no rows ({said}): is the disk full?")
+    return SinkError(f"The warehouse did not take a batch: {said}")
+
+
+def _open(settings: Settings) -> duckdb.DuckDBPyConnection:
     file = settings.duckdb_file
-    file.parent.mkdir(parents=True, exist_ok=True)
-    waited = 0.0
-    while True:
-        try:
-            return open_file(file, read_only=False)
-        except duckdb.Error as error:
-            if not is_locked(error):
-                raise SinkError(
-                    f"The warehouse {file} cannot be opened ({str(error).splitlines()[0]}): move it away to start anew."
-                ) from None
-            if waited >= LOCK_WAIT_S:
-                raise SinkError(f"Another process holds {file} for {LOCK_WAIT_S:.0f} s: stop it.") from None
-            if waited == 1.0:  # a reader that has the file for one question is gone by then
-                _log.warning("another process holds the warehouse; waiting for it", file=str(file))
-            sleep(0.125)
-            waited += 0.125
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return open_file(file, read_only=False)
+    except OSError as error:
+        raise WarehouseAwayError(f"The directory {file.parent} cannot be made ({error.strerror}).") from None
+    except duckdb.Error as error:
+        said = str(error).splitlines()[0]
+        if is_locked(error):
+            raise WarehouseAwayError(f"Another process holds the warehouse {file}: stop it.") from None
+        if "No space left" in said:
+            raise WarehouseAwayError(f"The warehouse {file} cannot be opened ({said}).") from None
+        raise SinkError(f"The warehouse {file} cannot be opened ({said}): move it away to start anew.") from None

@@ -21,6 +21,10 @@ class SinkError(RuntimeError):
     """The sink cannot go on; the message says what to do."""
 
 
+class WarehouseAwayError(SinkError):
+    """The warehouse takes nothing for now (locked, no disk, out of reach): waiting helps, Kafka keeps the records."""
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far the sink is in one partition; see warehouse.schema.PROGRESS for the fields."""
@@ -41,6 +45,12 @@ class Commit:
     ledger: pl.DataFrame
     progress: Mapping[Place, Progress]
     deduplicated: Mapping[str, int] = field(default_factory=dict)
+
+
+def from_offsets(first: Mapping[int, int]) -> str:
+    """A condition in SQL: the row's record is at or above the `first` offset of its partition."""
+    cases = " ".join(f"WHEN {int(partition)} THEN {int(offset)}" for partition, offset in first.items())
+    return f"kafka_offset >= CASE kafka_partition {cases} ELSE 0 END" if cases else "TRUE"
 
 
 def key_columns(table: Table) -> list[str]:
@@ -69,19 +79,26 @@ class Target(Protocol):
         """Rows of a step that was not completed, as (kafka_partition, kafka_offset) by table."""
         ...
 
-    def keys(self, table: Table, since: datetime | None) -> Iterator[pl.DataFrame]:
-        """Key columns of all rows, in batches, for `SeenIds`.
+    def keys(self, table: Table, since: datetime | None, first: Mapping[int, int]) -> Iterator[pl.DataFrame]:
+        """Key columns of the rows at or above the `first` offset of their partition, in batches, for `SeenIds`.
 
         With `since` only rows received at or after it, and a column `received_at`.
         """
         ...
 
     def held(self, table: Table, keys: pl.DataFrame) -> pl.DataFrame:
-        """Which of these keys the table has."""
+        """Which of these keys the table has. `keys` has the key columns and the table's time.
+
+        Time is a hint: the same key with another time is found too, more slowly.
+        """
         ...
 
     def commit(self, step: Commit) -> None:
-        """Makes the step visible as a whole, once, whatever happens; raises SinkError when it cannot."""
+        """Makes the step visible as a whole, once, whatever happens.
+
+        Raises WarehouseAwayError when it cannot now, SinkError when it never can. The target is of no use then: what
+        became of the step is known to the next one that is opened.
+        """
         ...
 
     def close(self) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import structlog
 
@@ -23,11 +23,29 @@ LEDGER_EVERY_S = {"duckdb": 0.0, "bigquery": 60.0}
 _log = structlog.get_logger()
 
 
+class Watched(Protocol):
+    """What is looked at; asked by another thread than the one that works."""
+
+    @property
+    def reader(self) -> Reader | None:
+        """Answers questions about the warehouse; None while it is away."""
+        ...
+
+    @property
+    def waiting_for(self) -> str:
+        """What holds up the sink and why, in one line; empty when nothing does."""
+        ...
+
+    def progress(self) -> Mapping[Place, Progress]:
+        """How far the warehouse is."""
+        ...
+
+
 class Watch:
     """A thread that keeps lag and ledger fresh (see EVERY_S); None while Kafka or the warehouse is away."""
 
-    def __init__(self, settings: Settings, source: Reader, progress: Callable[[], Mapping[Place, Progress]]) -> None:
-        self._source, self._progress = source, progress
+    def __init__(self, settings: Settings, sink: Watched) -> None:
+        self._sink = sink
         self._client = admin(settings)
         self._topics = sink_topics()
         self._ledger_every_s = LEDGER_EVERY_S[settings.warehouse]
@@ -39,8 +57,9 @@ class Watch:
         self._thread.start()
 
     def health(self) -> dict[str, Any]:
-        """What /healthz answers."""
-        return {"ok": True, "stage": "sinks", **self._state}
+        """What /healthz answers: not ok while the sink waits for the warehouse, and `waiting_for` says why."""
+        held_up = self._sink.waiting_for
+        return {"ok": not held_up, "stage": "sinks", "waiting_for": held_up or None, **self._state}
 
     def _run(self) -> None:
         while not self._stopped.wait(EVERY_S):
@@ -54,14 +73,16 @@ class Watch:
                 _log.warning("no ledger now", why=repr(error))
 
     def _look(self) -> None:
-        progress = self._progress()
+        progress, source = self._sink.progress(), self._sink.reader
         due = time.monotonic() - self._asked_at >= self._ledger_every_s
         ends = ends_of(self._client, self._topics)
         lag = lags(progress, ends)
         drained = not any(lag.values()) and progress != self._asked_for
         ledger = self._state["ledger"]
-        if progress and (due or drained or ledger is None):
-            found = counts(self._source)  # before the offsets, so that nothing seems loaded that was not accepted
+        if source is None:
+            ledger = None
+        elif progress and (due or drained or ledger is None):
+            found = counts(source)  # before the offsets, so that nothing seems loaded that was not accepted
             ledger = figures(found, ends_of(self._client, [topics.EVENTS])).as_dict()
             self._asked_at, self._asked_for = time.monotonic(), progress
             for entry, number in ledger.items():

@@ -88,8 +88,8 @@ class PartitionState:
             late, before = late[fresh], before[fresh]
         self._windows.add(kept, timestamps, late, before)
         told = kept.with_columns(timestamp=pl.Series(timestamps), clock=pl.Series(after))
-        self._plays.add(told, self.clock)
-        self._sessions.add(told, self.clock)
+        self._plays.add(told)
+        self._sessions.add(told)
         self.next = next_offset
         return Result(
             self._closed(),

@@ -1,4 +1,4 @@
-"""A part of a state, which a snapshot writes again only when it has changed."""
+"""A part of a worker's state, as snapshots see it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Segment:
-    """`data` gives the bytes; they are the same as long as `token` is."""
+    """A part of the state: it is written again only when `token` differs from that of the last snapshot."""
 
     token: object
     data: Callable[[], bytes]

@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from schemas import metrics
-from schemas.block import Field, Layout, read_block, widths
+from schemas.block import Field, Layout, block_head, read_block, widths
 from schemas.codec import Codec
 from schemas.event_time import WATERMARK_KEY
 from schemas.reasons import BadRecordError, Reason
@@ -69,6 +69,7 @@ class Wire:
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
+        self._heads: dict[bytes, bytes] = {}
 
     def read(self, batch: EventBatch) -> Decoded:
         """Decodes; a record that does not fit never changes a neighbour, because every length is checked exactly.
@@ -95,10 +96,9 @@ class Wire:
         writer = self._writer_of_first(parts[0], batch)
         if writer is None or not writer.layout.exact:
             return None
-        count, fields = sum(part.count for part in parts), [*writer.prefix.fields, *writer.fields]
         payload = b"".join(part.payload for part in parts)
-        frame = read_block([*_BEFORE, *fields, *_AFTER], count, payload)
-        if frame is None or frame.height != count or not writer.prefix.matches(frame):
+        frame = read_block(self._head_of(writer), sum(part.count for part in parts), payload)
+        if frame is None or not writer.prefix.matches(frame):
             return None
         if frame.get_column("kafka.headers").to_numpy().any() or frame.get_column("kafka.attributes").to_numpy().any():
             return None
@@ -124,6 +124,13 @@ class Wire:
             return None
         times = framing.times(parts, frame.get_column("kafka.time_delta").to_numpy())
         return columns.with_columns(pl.Series("_offset", offsets), pl.Series("_time", times))
+
+    def _head_of(self, writer: Writer) -> bytes:
+        head = self._heads.get(writer.prefix.data)
+        if head is None:
+            head = block_head([*_BEFORE, *writer.prefix.fields, *writer.fields, *_AFTER])
+            self._heads[writer.prefix.data] = head
+        return head
 
     def _writer_of_first(self, part: RecordBatch, batch: EventBatch) -> Writer | None:
         """The writer of a plain first record: it tells how the others are probably written."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tests.listening import Plays
+
 Event = Mapping[str, Any]
 
 
@@ -16,6 +18,7 @@ class Oracle:
 
     window_ms: int = 60_000
     grace_ms: int = 10_000
+    play_timeout_ms: int = 3_600_000
     windows: dict[tuple[Any, ...], dict[str, int]] = field(default_factory=dict)
     late: set[str] = field(default_factory=set)
     plays: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -25,7 +28,7 @@ class Oracle:
         """Takes the log of one partition; an int is a watermark record."""
         clock, seen = 0, set()
         users: defaultdict[tuple[Any, ...], set[str]] = defaultdict(set)
-        playing: dict[tuple[str, str], tuple[Event, int]] = {}
+        plays = Plays(self.play_timeout_ms)
         for entry in partition:
             if isinstance(entry, int):
                 clock = max(clock, entry)
@@ -36,10 +39,12 @@ class Oracle:
                 continue
             seen.add((entry["tenant"], entry["event_id"]))
             self._window(entry, before if is_late else entry["timestamp"], is_late, users)
-            self._play(entry, clock, playing)
+            plays.take(entry, clock)
         for key, names in users.items():
             self.users[key] |= names
             self.windows[key]["users"] = self.windows[key].get("users", 0) + len(names)
+        told = ("ended_by", "ms_played")
+        self.plays |= {name: {key: row[key] for key in told} for name, row in plays.finish(clock).items()}
         return self
 
     def _window(self, e: Event, at_ms: int, is_late: bool, users: defaultdict[tuple[Any, ...], set[str]]) -> None:
@@ -58,23 +63,6 @@ class Oracle:
                 if name is not None:
                     counts[name] = counts.get(name, 0) + more
             users[key].add(e["user_id"])
-
-    def _play(self, e: Event, clock: int, playing: dict[tuple[str, str], tuple[Event, int]]) -> None:
-        if e["event_type"] not in ("play", "pause", "skip"):
-            return
-        listener = (e["tenant"], e["user_id"])
-        begun, _ = playing.pop(listener, (None, 0))
-        if begun is not None:
-            told = e["ms_played"] if e["event_type"] != "play" and e["track_id"] == begun["track_id"] else None
-            between = max(0, e["timestamp"] - begun["timestamp"])
-            if begun["duration_ms"] is not None:
-                between = min(between, begun["duration_ms"])
-            self.plays[begun["event_id"]] = {
-                "ended_by": e["event_type"],
-                "ms_played": between if told is None else told,
-            }
-        if e["event_type"] == "play":
-            playing[listener] = (e, clock)
 
     def counts(self) -> dict[tuple[Any, ...], tuple[int, ...]]:
         """Every window with its counts in the order of COUNTS."""

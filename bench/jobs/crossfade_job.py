@@ -22,7 +22,7 @@ from schemas.kafka import admin, partitions_of
 from schemas.settings import Settings
 from stream_processors import frames
 from stream_processors.outbox import Outbox
-from stream_processors.partition import Segment
+from stream_processors.segment import Segment
 from stream_processors.resumable import Resumable
 from stream_processors.snapshots import Snapshots
 from stream_processors.transport import BatchSchema, EventBatch, guard

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.block import Layout, read_block
+from schemas.block import Layout, block_head, read_block
 from schemas.codec import Codec, schema
 from schemas.reasons import BadRecordError, Reason
 from schemas.settings import Settings
@@ -69,7 +69,7 @@ def test_the_end_of_each_row_is_exact(name: str, data: st.DataObject) -> None:
     records = data.draw(st.lists(values_of({"type": "record", "fields": fields}), min_size=1, max_size=5))
     bodies = [codec.encode(record)[len(codec.prefixes[0].data) :] for record in records]
     block = b"".join(bodies)
-    frame = read_block(fields, len(bodies), block)
+    frame = read_block(block_head(fields), len(bodies), block)
     assert frame is not None
     ends = np.cumsum([len(body) for body in bodies])
     starts = np.concatenate(([0], ends[:-1]))

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,7 +15,9 @@ from schemas import topics
 from schemas.codec import Codec
 from schemas.event_time import WATERMARK_KEY, Windows
 from schemas.tables import TABLES, Table
-from sinks.batch import DAY_MS, Batcher, Record
+from sinks.batch import DAY_MS, Batcher
+from sinks.decode import Broken
+from sinks.records import Record, Records
 from sinks.seen import hashes
 from sinks.target import Commit, Place, Progress, key_columns
 
@@ -22,6 +25,7 @@ CODECS = {t.topic: Codec(t.schema) for t in TABLES if t.topic is not None and t.
 WINDOWS = Windows(window_ms=1000, grace_ms=500)
 HOUR_MS = 3_600_000
 NOW_MS = 1_800_000_000_000
+HORIZONS = {"events": 7}
 PLACE = ["kafka_partition", "kafka_offset"]
 
 
@@ -84,9 +88,17 @@ class Shelf:
         return {row[:3]: row[3:] for row in rows if any(row[3:])}
 
 
+def prepare(
+    batcher: Batcher, taken: dict[Place, list[Record]], progress: dict[Place, Progress], now_ms: int
+) -> tuple[Commit, list[Broken]]:
+    for place, log in taken.items():
+        batcher.take(Records.of(place, log))
+    return batcher.prepare(progress, now_ms)
+
+
 def restarted(shelf: Shelf) -> Batcher:
     """A batcher as the sink has it after a start."""
-    batcher = Batcher(CODECS, WINDOWS, lambda _, keys: keys)
+    batcher = Batcher(CODECS, WINDOWS, lambda _, keys: keys, HORIZONS)
     rows = shelf.table("events")
     if rows.height:
         batcher.seen["events"].add(hashes(rows, ["tenant", "event_id"]), NOW_MS // DAY_MS)
@@ -98,23 +110,25 @@ def restarted(shelf: Shelf) -> Batcher:
 def load(logs: dict[Place, list[Record]], cuts: list[int], cut_at: int = 0) -> Shelf:
     """Loads whole logs in batches of `cuts` records of every partition in turn; the step `cut_at` loses its end."""
     shelf = Shelf(progress={place: Progress(0, 0) for place in logs})
-    batcher = Batcher(CODECS, WINDOWS, shelf.held)
+    batcher = Batcher(CODECS, WINDOWS, shelf.held, HORIZONS)
     turn = steps = 0
+    read = dict.fromkeys(logs, 0)
     while True:
         taken = {}
         for place, log in logs.items():
-            start = shelf.progress[place].next_offset
-            if records := log[start : start + cuts[turn % len(cuts)]]:
+            if records := log[read[place] :][: cuts[turn % len(cuts)]]:
                 taken[place] = records
+                read[place] += len(records)
             turn += 1
-        if not taken:
+        if not taken and not batcher.waiting():
             return shelf
-        step, _ = batcher.prepare(taken, shelf.progress, NOW_MS)
+        step, _ = prepare(batcher, taken, shelf.progress, NOW_MS)
         steps += 1
         if steps == cut_at:
             for name, rows in step.rows.items():
                 shelf.rows.setdefault(name, []).append(rows)
             batcher = restarted(shelf)
+            read = {place: own.next_offset for place, own in shelf.progress.items()}
             continue
         shelf.commit(step)
         batcher.done(step, NOW_MS)
@@ -172,10 +186,15 @@ LOGS = st.lists(st.lists(VALUES, max_size=40), min_size=1, max_size=3).map(
 
 
 @settings(max_examples=60, deadline=None)
-@given(LOGS, st.lists(st.integers(1, 12), min_size=1, max_size=6))
-def test_like_the_oracle(logs: dict[Place, list[Record]], cuts: list[int]) -> None:
-    """Duplicates, late rows, broken and control records come out alike, wherever batches are cut."""
-    shelf, right = load(logs, cuts), oracle(logs)
+@given(LOGS, st.lists(st.integers(1, 12), min_size=1, max_size=6), st.sampled_from([2, 5, 1000]))
+def test_like_the_oracle(logs: dict[Place, list[Record]], cuts: list[int], group_rows: int) -> None:
+    """Duplicates, late rows, broken and control records come out alike, wherever batches and steps are cut."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("sinks.batch.GROUP_ROWS", group_rows)
+        shelf, right = load(logs, cuts), oracle(logs)
+    if group_rows < 1000:
+        sizes = [rows.height for rows in shelf.rows.get("events", [])]
+        assert all(size < group_rows or size % group_rows == 0 for size in sizes)
     rows = shelf.table("events")
     keys = list(zip(rows["tenant"], rows["event_id"], strict=True)) if rows.height else []
     assert len(keys) == len(set(keys))
@@ -237,9 +256,9 @@ def test_a_changed_track_is_a_new_row() -> None:
 
 def test_a_broken_record_of_another_topic_is_reported() -> None:
     """What cannot be read is handed back with its place, for its dead letter, and is no row."""
-    batcher = Batcher(CODECS, WINDOWS, Shelf().held)
-    step, broken = batcher.prepare(
-        {(topics.PLAYS, 0): records(b"nonsense")}, {(topics.PLAYS, 0): Progress(0, 0)}, NOW_MS
+    batcher = Batcher(CODECS, WINDOWS, Shelf().held, HORIZONS)
+    step, broken = prepare(
+        batcher, {(topics.PLAYS, 0): records(b"nonsense")}, {(topics.PLAYS, 0): Progress(0, 0)}, NOW_MS
     )
     assert [(bad.place, bad.record.value, bad.error.reason) for bad in broken] == [
         ((topics.PLAYS, 0), b"nonsense", "unknown_schema")
@@ -250,10 +269,10 @@ def test_a_broken_record_of_another_topic_is_reported() -> None:
 
 def test_a_time_that_no_warehouse_holds_does_not_stop_the_sink() -> None:
     """The record is broken, as it is for the worker, who writes its dead letter."""
-    batcher = Batcher(CODECS, WINDOWS, Shelf().held)
+    batcher = Batcher(CODECS, WINDOWS, Shelf().held, HORIZONS)
     start = {(topics.EVENTS, 0): Progress(0, 0)}
     taken = {(topics.EVENTS, 0): records(event("1", 5), event("2", -(10**15)))}
-    step, broken = batcher.prepare(taken, start, NOW_MS)
+    step, broken = prepare(batcher, taken, start, NOW_MS)
     assert step.rows["events"]["event_id"].to_list() == ["1"]
     assert [(bad.record.offset, bad.error.reason, bad.is_letter_of_worker) for bad in broken] == [
         (1, "broken_record", True)
@@ -263,9 +282,9 @@ def test_a_time_that_no_warehouse_holds_does_not_stop_the_sink() -> None:
 
 def test_an_event_far_ahead_of_its_arrival_is_quarantined() -> None:
     """It is no row, does not move the clock, and waits for the worker's letter under its own tenant and source."""
-    batcher = Batcher(CODECS, WINDOWS, Shelf().held)
+    batcher = Batcher(CODECS, WINDOWS, Shelf().held, HORIZONS)
     log = records(event("1", 5), event("2", HOUR_MS + 1, tenant="a"), event("3", HOUR_MS))
-    step, broken = batcher.prepare({(topics.EVENTS, 0): log}, {(topics.EVENTS, 0): Progress(0, 0)}, NOW_MS)
+    step, broken = prepare(batcher, {(topics.EVENTS, 0): log}, {(topics.EVENTS, 0): Progress(0, 0)}, NOW_MS)
     assert step.rows["events"]["event_id"].to_list() == ["1", "3"]
     assert [(bad.record.offset, bad.error.reason, bad.is_letter_of_worker) for bad in broken] == [(1, "clock", True)]
     assert step.progress[topics.EVENTS, 0] == Progress(0, 3, broken=1, clock_ms=HOUR_MS)
@@ -276,10 +295,10 @@ def test_an_event_far_ahead_of_its_arrival_is_quarantined() -> None:
 def test_a_collision_of_hashes_loses_nothing() -> None:
     """When the set claims to know a new id, the warehouse decides, and it is asked only then."""
     shelf = Shelf(progress={(topics.EVENTS, 0): Progress(0, 0)})
-    batcher = Batcher(CODECS, WINDOWS, shelf.held)
+    batcher = Batcher(CODECS, WINDOWS, shelf.held, HORIZONS)
     taken = {(topics.EVENTS, 0): records(event("new", 1))}
-    batcher.prepare(taken, shelf.progress, NOW_MS)
+    prepare(batcher, taken, shelf.progress, NOW_MS)
     assert shelf.asked == 0
     batcher.seen["events"].contains = lambda asked: np.ones(len(asked), np.bool_)  # type: ignore[method-assign]
-    step, _ = batcher.prepare(taken, shelf.progress, NOW_MS)
+    step, _ = prepare(batcher, taken, shelf.progress, NOW_MS)
     assert (step.rows["events"].height, shelf.asked) == (1, 1)

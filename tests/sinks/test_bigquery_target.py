@@ -24,13 +24,14 @@ from schemas import topics
 from schemas.settings import Settings
 from schemas.tables import TABLES, table
 from sinks.arrow import REQUEST_MAX_BYTES, arrow_schema, record_batches
-from sinks.batch import DAY_MS, Batcher, Record
+from sinks.batch import DAY_MS, Batcher
 from sinks.bigquery_target import BigQueryTarget
 from sinks.ledger import counts
+from sinks.records import Record
 from sinks.seen import hashes
 from sinks.target import Progress, SinkError, key_columns
 from tests.sinks.conftest import free_port
-from tests.sinks.test_batch import CODECS, NOW_MS, WINDOWS, event, letter
+from tests.sinks.test_batch import CODECS, HORIZONS, NOW_MS, WINDOWS, event, letter, prepare
 from warehouse.runner import WarehouseError, reader
 
 PLACE = (topics.EVENTS, 0)
@@ -95,9 +96,9 @@ def answers(port: int) -> bool:
 
 def batcher_of(target: BigQueryTarget) -> Batcher:
     """What the sink does at its start."""
-    batcher = Batcher(CODECS, WINDOWS, target.held)
+    batcher = Batcher(CODECS, WINDOWS, target.held, HORIZONS)
     for each in (table("events"), table("dead_letters")):
-        for rows in target.keys(each, None):
+        for rows in target.keys(each, None, {}):
             batcher.seen[each.name].add(hashes(rows, key_columns(each)), NOW_MS // DAY_MS)
     batcher.orphans = target.orphans(target.progress())
     return batcher
@@ -144,7 +145,7 @@ def test_a_cut_step_is_completed(emulator: Settings, cut: str, monkeypatch: pyte
     target = BigQueryTarget(settings, sleep=lambda _: None)
     assert target.progress() == {}
     start = {place: Progress(0, 0) for place in LOG}
-    step, _ = batcher_of(target).prepare(LOG, start, NOW_MS)
+    step, _ = prepare(batcher_of(target), LOG, start, NOW_MS)
     send, sent = target._send, 0
 
     def cut_off(request: Any) -> None:
@@ -168,7 +169,7 @@ def test_a_cut_step_is_completed(emulator: Settings, cut: str, monkeypatch: pyte
         taken = {place: log[progress[place].next_offset :][:size] for place, log in LOG.items()}
         taken = {place: log for place, log in taken.items() if log}
         if taken:
-            next_step, _ = batcher.prepare(taken, progress, NOW_MS)
+            next_step, _ = prepare(batcher, taken, progress, NOW_MS)
             again.commit(next_step)
             progress.update(next_step.progress)
             batcher.done(next_step, NOW_MS)

@@ -13,12 +13,13 @@ import pytest
 from schemas import topics
 from schemas.settings import Settings
 from schemas.tables import table
-from sinks.batch import Batcher, Record
+from sinks.batch import Batcher
 from sinks.duckdb_target import DuckDbTarget
 from sinks.ledger import counts
-from sinks.runner import start_of
-from sinks.target import Commit, Progress, SinkError
-from tests.sinks.test_batch import CODECS, NOW_MS, WINDOWS, event
+from sinks.loading import start_of
+from sinks.records import Record, Records
+from sinks.target import Commit, Progress, SinkError, WarehouseAwayError
+from tests.sinks.test_batch import CODECS, HORIZONS, NOW_MS, WINDOWS, event
 
 PLACE = (topics.EVENTS, 0)
 
@@ -31,9 +32,9 @@ def target(settings: Settings) -> Iterator[DuckDbTarget]:
 
 
 def step(target: DuckDbTarget, *values: bytes) -> Commit:
-    batcher = Batcher(CODECS, WINDOWS, target.held)
-    taken = {PLACE: [Record(offset, 0, b"u", value) for offset, value in enumerate(values)]}
-    return batcher.prepare(taken, {PLACE: Progress(0, 0)}, NOW_MS)[0]
+    batcher = Batcher(CODECS, WINDOWS, target.held, HORIZONS)
+    batcher.take(Records.of(PLACE, [Record(offset, 0, b"u", value) for offset, value in enumerate(values)]))
+    return batcher.prepare({PLACE: Progress(0, 0)}, NOW_MS)[0]
 
 
 def test_rows_ledger_and_offsets_are_one_transaction(target: DuckDbTarget) -> None:
@@ -55,11 +56,14 @@ def test_keys_and_held(target: DuckDbTarget) -> None:
     values = [event(str(i), 5, received_at=int(at.timestamp() * 1000)) for i, at in enumerate((old, new))]
     target.commit(step(target, *values))
     events = table("events")
-    assert pl.concat(target.keys(events, None))["event_id"].to_list() == ["0", "1"]
-    recent = pl.concat(target.keys(events, new))
+    assert pl.concat(target.keys(events, None, {}))["event_id"].to_list() == ["0", "1"]
+    assert pl.concat(target.keys(events, None, {0: 1, 1: 9}))["event_id"].to_list() == ["1"]
+    recent = pl.concat(target.keys(events, new, {}))
     assert (recent["event_id"].to_list(), recent["received_at"].to_list()) == (["1"], [new])
-    asked = pl.DataFrame({"tenant": ["default", "other", "default"], "event_id": ["1", "1", "7"]})
-    assert target.held(events, asked).rows() == [("default", "1")]
+    keys = [("default", "1", 5), ("other", "1", 5), ("default", "7", 5), ("default", "0", 99)]
+    time = pl.col("timestamp").cast(pl.Datetime("ms", "UTC"))
+    asked = pl.DataFrame(keys, ["tenant", "event_id", "timestamp"], orient="row").with_columns(time)
+    assert target.held(events, asked)["event_id"].to_list() == ["1", "0"]  # the time is a hint only
 
 
 def test_a_later_start_goes_on(settings: Settings, target: DuckDbTarget) -> None:
@@ -87,21 +91,15 @@ def test_a_file_that_is_no_warehouse_is_said_plainly(settings: Settings) -> None
         DuckDbTarget(settings)
 
 
-def test_a_locked_file_is_waited_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While another process holds the file the sink waits, for a bounded time."""
-    waited = 0.0
+def test_a_locked_file_is_something_to_wait_for(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process that holds the file is no reason to give up."""
 
     def locked(*_: object, **__: object) -> None:
         raise duckdb.IOException("IO Error: Could not set lock on file: Conflicting lock is held")
 
-    def sleep(seconds: float) -> None:
-        nonlocal waited
-        waited += seconds
-
     monkeypatch.setattr("sinks.duckdb_target.open_file", locked)
-    with pytest.raises(SinkError, match="Another process holds"):
-        DuckDbTarget(settings, sleep)
-    assert waited == 60
+    with pytest.raises(WarehouseAwayError, match="Another process holds"):
+        DuckDbTarget(settings)
 
 
 def test_where_a_partition_starts() -> None:

@@ -55,7 +55,7 @@ def test_plays_equal_the_batch_oracle(entries: list[Any], cuts: list[int]) -> No
     """Each play is found once, with the oracle's end and length, however the log is cut."""
     _, plays, _ = run(entries, cuts)
     found = {name: {key: play[key] for key in ("ended_by", "ms_played")} for name, play in plays.items()}
-    assert found == Oracle().read([*entries, END_MS]).plays
+    assert found == Oracle(play_timeout_ms=TIMEOUT_MS).read([*entries, END_MS]).plays
 
 
 @given(logs, st.lists(st.integers(0, 100), max_size=6))
