@@ -29,7 +29,9 @@ WORKER_EXPIRED = Counter("crossfade_worker_expired_events", "Offsets that retent
 SNAPSHOTS = Counter("crossfade_worker_snapshots", "State snapshots written.")
 SNAPSHOT_BYTES = Counter("crossfade_worker_snapshot_bytes", "Bytes of state written to the changelog.")
 SNAPSHOT_SECONDS = Histogram("crossfade_worker_snapshot_seconds", "Time to write one snapshot.")
-SNAPSHOT_AT = Gauge("crossfade_worker_snapshot_timestamp_seconds", "When the state was last saved.", ["topic", "partition"])
+SNAPSHOT_AT = Gauge(
+    "crossfade_worker_snapshot_timestamp_seconds", "When the state was last saved.", ["topic", "partition"]
+)
 WINDOWS_FINAL = Counter("crossfade_windows_final", "Final window records emitted.", ["scope"])
 PLAYS = Counter("crossfade_plays", "Plays reconstructed.")
 ALERT_TRANSITIONS = Counter("crossfade_alert_transitions", "Alerts raised or resolved.", ["detector", "status"])

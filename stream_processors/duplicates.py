@@ -32,7 +32,8 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: ids that differ li
 def hashes(frame: pl.DataFrame) -> Hashes:
     """A hash per row of (tenant, event_id), never 0; stable within one version of polars, which the state names."""
     pair = frame.select(pl.struct("tenant", "event_id").hash(seed=0x5EED)).to_series().to_numpy()
-    return np.maximum(pair, np.uint64(1))
+    found: Hashes = np.maximum(pair, np.uint64(1))
+    return found
 
 
 class _Generation:

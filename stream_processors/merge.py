@@ -112,7 +112,7 @@ class MergeState:
             self._early[part.partition] = part.rows
             return pl.DataFrame(schema=PARTIAL_SCHEMA), []
         known = self._clockwork.closed_before(self.clocks.get(part.partition, 0))
-        rows = part.rows.filter(_END > max(known, self.final_before))
+        rows = part.rows.filter(max(known, self.final_before) < _END)
         if rows.height:
             self._keep(rows.with_columns(partition=pl.lit(part.partition)))
         self.clocks[part.partition] = max(part.clock, self.clocks.get(part.partition, 0))
@@ -127,7 +127,7 @@ class MergeState:
         if not told:
             return pl.DataFrame(schema=PARTIAL_SCHEMA)
         borders = {partition: self._clockwork.closed_before(self.clocks.get(partition, 0)) for partition in told}
-        rows = [rows.filter(_END > max(borders[partition], self.final_before)) for partition, rows in told.items()]
+        rows = [rows.filter(max(borders[partition], self.final_before) < _END) for partition, rows in told.items()]
         rows += [rows.drop("partition") for rows in self._waiting.values()]
         is_minute = pl.col("size_ms") == self._clockwork.window_ms
         return merged(pl.concat(rows).filter(is_minute, pl.col("scope") != "listener")).sort(IDENTITY)
@@ -142,10 +142,10 @@ class MergeState:
             return pl.DataFrame(schema=PARTIAL_SCHEMA), self._silence(before, border)
         waiting = pl.concat(self._waiting.values()).unique([*IDENTITY, "partition"], keep="last")
         self._waiting = {}
-        left = waiting.filter(_END > border)
+        left = waiting.filter(border < _END)
         if left.height:
             self._keep(left)
-        done = waiting.filter(_END <= border)
+        done = waiting.filter(border >= _END)
         is_minute = pl.col("size_ms") == self._clockwork.window_ms
         minutes, larger = merged(done.filter(is_minute)).sort(IDENTITY), merged(done.filter(~is_minute)).sort(IDENTITY)
         alerts, at = [], before

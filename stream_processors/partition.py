@@ -1,9 +1,10 @@
-"""One input partition: its stream time, open windows, plays, sessions and recent ids, and what a batch makes of them."""
+"""One input partition: stream time, open windows, plays, sessions and recent ids, and what a batch makes of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,13 @@ from stream_processors.segment import Segment
 from stream_processors.sessions import OpenSessions
 from stream_processors.windows import PARTIAL_SCHEMA, OpenWindows
 from stream_processors.wire import BadRecord, Decoded
+
+
+class Holder(Protocol):
+    """A part of the state."""
+
+    def segments(self) -> dict[str, Segment]:
+        """Its segments by name."""
 
 
 @dataclass(frozen=True)
@@ -159,14 +167,16 @@ class PartitionState:
 
     def segments(self) -> dict[str, Segment]:
         """The large parts of the state by name."""
-        parts = {
+        parts: dict[str, Holder] = {
             "windows": self._windows,
             "rollups": self._rollups,
             "plays": self._plays,
             "sessions": self._sessions,
             "ids": self._ids,
         }
-        return {f"{part}/{name}": segment for part, holder in parts.items() for name, segment in holder.segments().items()}
+        return {
+            f"{part}/{name}": segment for part, holder in parts.items() for name, segment in holder.segments().items()
+        }
 
 
 def _within(part: str, segments: Mapping[str, bytes]) -> dict[str, bytes]:

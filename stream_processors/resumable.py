@@ -36,16 +36,17 @@ class State(Protocol):
 
 
 S = TypeVar("S", bound=State)
+S_contra = TypeVar("S_contra", bound=State, contravariant=True)
 Load = Callable[[Mapping[str, int], Mapping[str, bytes]], S]
 
 
-class Agent(Protocol[S]):
+class Agent(Protocol[S_contra]):
     """What is done with the state of a partition."""
 
-    def process(self, partition: int, state: S, batch: EventBatch) -> None:
+    def process(self, partition: int, state: S_contra, batch: EventBatch) -> None:
         """Changes the state by one batch and emits; must move `state.next` to `batch.next`."""
 
-    def settle(self, partition: int, state: S) -> None:
+    def settle(self, partition: int, state: S_contra) -> None:
         """Called about once a snapshot: emits what `process` has put off."""
 
 
@@ -103,9 +104,10 @@ class Resumable(Generic[S]):
         state = self.states.get(partition)
         if state is None:
             return  # taken away; the next assignment loads it again
-        if state.next is not None and batch.start > state.next and not await self._go_back(batch, state):
+        assert state.next is not None  # since its assignment
+        if batch.start > state.next and not await self._go_back(batch, state):
             return
-        if state.next is not None and batch.next <= state.next:
+        if batch.next <= state.next:
             return
         self._agent.process(partition, state, batch)
         await self._outbox.push()
@@ -122,7 +124,7 @@ class Resumable(Generic[S]):
 
     async def _save_when_due(self, partition: int, state: S) -> None:
         saved_at, saved_next = self._saved[partition]
-        if state.next is None or time.monotonic() - saved_at < self._every_s:
+        if time.monotonic() - saved_at < self._every_s:
             return
         self._agent.settle(partition, state)
         if state.next == saved_next and not len(self._outbox):

@@ -111,4 +111,5 @@ def to_bytes(many: Coupons) -> bytes:
 
 def estimate(sketch: bytes) -> int:
     """How many users a sketch holds."""
-    return round(datasketches.hll_sketch.deserialize(sketch).get_estimate())
+    number: float = datasketches.hll_sketch.deserialize(sketch).get_estimate()
+    return round(number)

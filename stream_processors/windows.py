@@ -96,7 +96,9 @@ def partial(cells: pl.DataFrame, size_ms: int) -> pl.DataFrame:
 def _per_user(cells: pl.DataFrame, dimensions: list[str], more: list[str] | None = None) -> pl.DataFrame:
     sums = [pl.col(name).sum() for name in ("events", *_HEARD, *(more or []))]
     by_user = cells.group_by(*dimensions, "user_id").agg(*sums, pl.col("coupon").first())
-    return by_user.group_by(dimensions).agg(*sums, pl.len().cast(pl.Int64).alias("users"), pl.col("coupon").alias("coupons"))
+    return by_user.group_by(dimensions).agg(
+        *sums, pl.len().cast(pl.Int64).alias("users"), pl.col("coupon").alias("coupons")
+    )
 
 
 def _shaped(frame: pl.DataFrame, scope: str, size_ms: int) -> pl.DataFrame:
@@ -169,10 +171,9 @@ class OpenWindows:
         for (window,), cells in rows.partition_by("window", as_dict=True).items():
             held = self._cells.setdefault(int(window), {})
             number = max(held, default=-1) + 1
-            if len(held) >= _SEGMENTS_MAX:
-                cells = _grouped(pl.concat([*held.values(), cells]))
-                held.clear()
             held[number] = cells
+            if len(held) > _SEGMENTS_MAX:
+                self._cells[int(window)] = {number + 1: _grouped(pl.concat(held.values()))}
 
     def close(self, clock: int) -> pl.DataFrame:
         """Takes out the windows that nothing can enter any more at stream time `clock`, as `partial` rows."""

@@ -6,7 +6,8 @@ import functools
 import os
 import struct
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,8 +23,8 @@ from schemas.kafka import admin, partitions_of
 from schemas.settings import Settings
 from stream_processors import frames
 from stream_processors.outbox import Outbox
-from stream_processors.segment import Segment
 from stream_processors.resumable import Resumable
+from stream_processors.segment import Segment
 from stream_processors.snapshots import Snapshots
 from stream_processors.transport import BatchSchema, EventBatch, guard
 from stream_processors.wire import Decoded, Wire
@@ -179,6 +180,16 @@ class SimpleJob:
             self._outbox.emit(job.OUTPUT, key, values[at * job.ROW.size : (at + 1) * job.ROW.size])
 
 
+@dataclass(frozen=True)
+class Step:
+    """An agent that puts nothing off."""
+
+    process: Callable[[int, Any, EventBatch], None]
+
+    def settle(self, partition: int, state: Any) -> None:
+        """Nothing is put off."""
+
+
 def create(settings: Settings) -> tuple[Any, SimpleJob]:
     """The Faust app, wired like stream_processors.app."""
     guard.check()
@@ -208,16 +219,22 @@ def create(settings: Settings) -> tuple[Any, SimpleJob]:
             Snapshots(_table(app, "open", partitions), "1"),
             outbox,
             PartitionWindows,
-            simple.events,
+            Step(simple.events),
             job.SNAPSHOT_EVERY_MS,
         ),
         PARTS: Resumable(
-            app, PARTS, Snapshots(_table(app, "waiting", 1), "1"), outbox, load, simple.parts, job.SNAPSHOT_EVERY_MS
+            app,
+            PARTS,
+            Snapshots(_table(app, "waiting", 1), "1"),
+            outbox,
+            load,
+            Step(simple.parts),
+            job.SNAPSHOT_EVERY_MS,
         ),
     }
 
-    async def resume_at(tp: TP) -> int | None:
-        return stages[tp.topic].resume_at(tp.partition)
+    async def resume_at(tp: TP, earliest: int) -> int:
+        return stages[tp.topic].resume_at(tp.partition, earliest)
 
     app.resume_at = resume_at
 

@@ -78,7 +78,7 @@ pairs = st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=300)), min
 def test_a_record_batch_is_what_kafka_clients_read(
     rows: list[tuple[bytes, bytes]], time_ms: int, producer: int, epoch: int, sequence: int
 ) -> None:
-    """aiokafka finds the records, the checksum and the producer's state in a batch made from columns."""
+    """Aiokafka finds the records, the checksum and the producer's state in a batch made from columns."""
     keys, values = (pa.array(list(column), pa.large_binary()) for column in zip(*rows, strict=True))
     ((data, records),) = record_batches(keys, values, time_ms)
     batch = DefaultRecordBatch(stamped(data, producer, epoch, sequence))

@@ -96,8 +96,7 @@ steps = st.lists(st.tuples(st.integers(0, 2), st.booleans(), st.integers(1, 3)),
 def test_workers_that_write_at_the_same_time_never_spoil_a_state(
     contents: list[dict[str, bytes]], steps: list[tuple[int, bool, int]]
 ) -> None:
-    """Owners and zombies write in any order, each from what it knew: a successor finds a state that one of them saved,
-    as a whole, and never an older one than the last owner found."""
+    """A successor of owners and zombies finds what one of them saved, whole, never older than the last owner found."""
     log: list[tuple[str, bytes | None]] = []
     workers: dict[int, Worker] = {}
     at: dict[int, int] = {}
