@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import Codec
@@ -57,6 +57,7 @@ def frame_of(codec: Codec, rows: list[dict[str, Any]]) -> pl.DataFrame:
 
 @pytest.mark.parametrize("codec", [PLAY, LETTER, Codec("listening_event")], ids=lambda codec: codec.name)
 @given(st.data())
+@settings(deadline=None)
 def test_columns_are_encoded_as_rows_are(codec: Codec, data: st.DataObject) -> None:
     """Every type, null and length gives the bytes that fastavro gives."""
     rows = data.draw(rows_of(codec))
@@ -75,6 +76,7 @@ pairs = st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=300)), min
 
 
 @given(pairs, st.integers(0, 2**40), st.integers(0, 2**40), st.integers(0, 2**15 - 1), st.integers(0, 2**31 - 1))
+@settings(deadline=None)
 def test_a_record_batch_is_what_kafka_clients_read(
     rows: list[tuple[bytes, bytes]], time_ms: int, producer: int, epoch: int, sequence: int
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_processors.duplicates import HORIZON_IDS, HORIZON_MS, RecentIds
@@ -14,6 +14,7 @@ def restarted(recent: RecentIds) -> RecentIds:
 
 
 @given(st.lists(st.lists(st.integers(1, 2**64 - 1) | st.integers(1, 50), max_size=20), max_size=10), st.booleans())
+@settings(deadline=None)
 def test_an_id_is_fresh_once(batches: list[list[int]], restart: bool) -> None:
     """Within the horizon, the first sight of an id is fresh and every later one is not, restarts or not."""
     recent, seen = RecentIds(), set[int]()

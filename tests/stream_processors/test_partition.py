@@ -94,6 +94,5 @@ def test_an_open_play_times_out() -> None:
     state = PartitionState(CLOCKWORK, 3_600_000, GAP_MS)
     assert state.add(decoded([event, START_MS + 3_599_999], 0), 2).plays.is_empty()
     assert state.settle().plays.is_empty()
-    state.add(decoded([START_MS + 3_600_000], 2), 3)
-    (play,) = state.settle().plays.to_dicts()
+    (play,) = state.add(decoded([START_MS + 3_600_000], 2), 3).plays.to_dicts()
     assert (play["ended_by"], play["ms_played"], play["is_stream"]) == ("timeout", 0, False)

@@ -6,7 +6,7 @@ import datasketches
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream_processors.sketch import coupons, estimate, stable_hashes, to_bytes, united
@@ -42,6 +42,7 @@ def test_sketches_merge_as_sets_do() -> None:
 
 
 @given(st.lists(st.text(max_size=40), max_size=30))
+@settings(deadline=None)
 def test_a_hash_depends_on_the_id_alone(ids: list[str]) -> None:
     """Pseudonyms and other ids side by side hash as each does alone."""
     mixed = [*ids, *people(3)]
