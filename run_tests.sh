@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# One command: installs, checks style, types and walls, and runs the tests. Arguments go to pytest.
+# One command: installs, checks style, types and walls, and runs the tests. Arguments go to pytest;
+# --long first: also the tests that take minutes each.
 set -uo pipefail
 root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 . "$root/crossfade/install.sh"
 cd "$root" || exit 1
 export PATH="$root/.venv/bin:$PATH"
+[ "${1-}" != --long ] || set -- -m "long or not long" "${@:2}"
 failed=()
 check() { printf '== %s\n' "$*"; "$@" || failed+=("$1 ${2:-}"); }
 check ruff format --check --quiet

@@ -24,8 +24,10 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 topics_app = typer.Typer(no_args_is_help=True, help="Kafka topics.")
+schemas_app = typer.Typer(no_args_is_help=True, help="Schemas of those who write events to Kafka directly.")
 letters_app = typer.Typer(help="What could not be taken, with reason and original bytes.")
 app.add_typer(topics_app, name="topics")
+app.add_typer(schemas_app, name="schemas")
 app.add_typer(letters_app, name="dead-letters")
 
 FORMATS = "table, json or csv."
@@ -201,6 +203,26 @@ def topics_apply() -> None:
 
     done = topics.apply(_settings())
     print("\n".join(done) if done else "all topics are as they should be")
+
+
+@schemas_app.command("register")
+def schemas_register(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="An Avro schema (.avsc).", exists=True, dir_okay=False)],
+) -> None:
+    """Make a direct producer's schema known; its events can be read from now on."""
+    from crossfade import writers
+
+    print("\n".join(writers.register(_settings(), file)))
+
+
+@schemas_app.command("list")
+def schemas_list(form: Form = "table") -> None:
+    """Whose events can be read."""
+    shape = _format(form)
+    from crossfade import writers
+    from crossfade.output import answer_of, show
+
+    show(answer_of(writers.known(_settings()), "starts_with", "origin", "fields", "reads", "from", "notes"), shape)
 
 
 @app.command()

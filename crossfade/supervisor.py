@@ -23,7 +23,7 @@ STEADY_S = 20.0
 
 LOG_MAX_BYTES = 16 << 20
 _TAIL_BYTES = 8192
-_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+_ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|[\x00-\x08\x0b-\x1f]")
 _SURROUNDINGS = {"event", "stage", "level", "timestamp", "exception", "logger"}
 
 

@@ -1,4 +1,7 @@
-"""Brings the topics of a Kafka to what schemas.topics says: creates what is missing, alters what differs."""
+"""Brings the topics of a Kafka to what schemas.topics says: creates what is missing, alters what differs.
+
+Where a schema registry is set, our schemas are registered there too.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from confluent_kafka.admin import (
     ResourceType,
 )
 
+from crossfade import writers
 from crossfade.problem import ProblemError
 from schemas.kafka import admin, wait_for_broker
 from schemas.settings import Settings
@@ -37,7 +41,8 @@ class TopicsError(ProblemError):
 def apply(settings: Settings) -> list[str]:
     """Creates and alters topics; returns one line per thing done, none when everything is right already.
 
-    Raises TopicsError when Kafka refuses, KafkaUnavailableError when none answers.
+    Raises TopicsError when Kafka refuses, SchemaError when the registry does, KafkaUnavailableError when one of them
+    does not answer.
     """
     wait_for_broker(settings)
     client, wanted = admin(settings), topics(settings)
@@ -46,7 +51,7 @@ def apply(settings: Settings) -> list[str]:
     done = _create(client, new, settings.replication_factor)
     old = [topic for topic in wanted if topic.name in existing]
     done += _grow(client, old, {name: len(found.partitions) for name, found in existing.items()})
-    return done + _configure(client, old)
+    return done + _configure(client, old) + writers.apply(settings)
 
 
 def _create(client: AdminClient, new: Sequence[Topic], copies: int) -> list[str]:

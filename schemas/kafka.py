@@ -14,7 +14,7 @@ from schemas.problem import KafkaUnavailableError as KafkaUnavailableError  # no
 from schemas.registry import CachedRegistry, RegistryRefusedError, registry_at
 from schemas.settings import Settings
 from schemas.topics import MESSAGE_MAX_BYTES, topics
-from schemas.writers import Writers, schema_fingerprint
+from schemas.writers import Writers
 
 
 def _base(settings: Settings) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def registry_of(settings: Settings) -> CachedRegistry | None:
 def registered(registry: CachedRegistry, topic: str, name: str) -> int:
     """The registry's id of `schemas/<name>.avsc` under the topic's subject; raises KafkaUnavailableError."""
     try:
-        return registry.register(f"{topic}-value", schema(name), schema_fingerprint(schema(name)))
+        return registry.register(f"{topic}-value", schema(name))
     except RegistryRefusedError as error:
         raise KafkaUnavailableError(
             f"The schema registry at {registry.registry.name} refused {name} as {topic}-value: {error}"

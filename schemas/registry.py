@@ -133,22 +133,30 @@ class CachedRegistry:
         self.registry = registry
         self._home = directory / hashlib.sha256(registry.name.encode()).hexdigest()[:12]
 
-    def register(self, subject: str, schema: Schema, fingerprint: str) -> int:
+    def register(self, subject: str, schema: Schema) -> int:
         """The id of a schema: the registry's answer, else the remembered one.
 
         Raises SchemaUnavailableError when there is neither, RegistryRefusedError when the registry refuses.
         """
-        file = self._home / f"{subject}-{fingerprint}.json"
         try:
             schema_id = self.registry.register(subject, schema)
         except SchemaUnavailableError:
-            known = read_json(file)
-            if known is None:
+            remembered = self.remembered(subject, schema)
+            if remembered is None:
                 raise
-            return int(known["id"])
+            return remembered
         with contextlib.suppress(OSError):
-            write_json(file, {"id": schema_id, "subject": subject, "schema": schema}, replace=True)
+            write_json(self._file(subject, schema), {"id": schema_id, "schema": schema}, replace=True)
         return schema_id
+
+    def remembered(self, subject: str, schema: Schema) -> int | None:
+        """The id that the registry told last."""
+        found = read_json(self._file(subject, schema))
+        return None if found is None else int(found["id"])
+
+    def _file(self, subject: str, schema: Schema) -> Path:
+        digest = hashlib.sha256(json.dumps(schema, sort_keys=True).encode()).hexdigest()[:16]
+        return self._home / f"{subject}-{digest}.json"
 
     def schema(self, schema_id: int) -> Schema | None:
         """The schema with an id, None when there was none; raises SchemaUnavailableError when nobody knows."""

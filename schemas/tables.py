@@ -80,6 +80,7 @@ TABLES: tuple[Table, ...] = (
         (Column("is_late", "BOOL", True, "Arrived after its window had closed; counted in late_count."), *_PLACE),
     ),
     Table("plays", topics.PLAYS, "play", "play_id", "started_at", ("tenant", "track_id"), _PLACE),
+    Table("sessions", topics.SESSIONS, "session", "session_key", "started_at", ("tenant", "user_id"), _PLACE),
     Table(
         "window_metrics",
         topics.WINDOW_METRICS,

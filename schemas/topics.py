@@ -13,7 +13,7 @@ WINDOW_PARTIALS = "window-partials"
 WINDOW_METRICS = "window-metrics"
 WINDOW_ROLLUPS = "window-rollups"
 PLAYS = "plays"
-SESSIONS = "plays"
+SESSIONS = "sessions"
 TRACK_CATALOGUE = "track-catalogue"
 TRACK_INSIGHTS = "track-insights"
 ANOMALY_ALERTS = "anomaly-alerts"
@@ -52,6 +52,7 @@ def topics(settings: Settings) -> list[Topic]:
         Topic(WINDOW_METRICS, "window_metrics", 1, "final windows, one record per window and series or track", keep),
         Topic(WINDOW_ROLLUPS, "window_rollup", 1, "final windows of 5 minutes, 1 hour and 1 day", keep),
         Topic(PLAYS, "play", settings.partitions, "reconstructed plays, keyed by user", keep),
+        Topic(SESSIONS, "session", settings.partitions, "stays of listeners, keyed by user", keep),
         Topic(TRACK_CATALOGUE, "track", 1, "what clients told about a track; newest per track", compacted),
         Topic(TRACK_INSIGHTS, "track_insight", 1, "mood, genre, context; newest per track", compacted),
         Topic(ANOMALY_ALERTS, "anomaly_alert", 1, "alerts raised and resolved", month),

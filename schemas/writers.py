@@ -191,6 +191,10 @@ class Writers:
             raise BadRecordError(Reason.UNKNOWN_SCHEMA, f"{writer.origin}: {writer.resolution.problems[0]}")
         return writer
 
+    def built_in(self, start: bytes) -> Writer | None:
+        """The writer of records that start so, if this release knows it by itself."""
+        return self._known.get(start)
+
     def _registered(self, start: bytes) -> Writer | None:
         if self._home is None or not start:
             return None

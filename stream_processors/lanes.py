@@ -10,6 +10,8 @@ import numpy.typing as npt
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
+Columns = dict[str, npt.NDArray[Any]]
+"""Columns of equal length by name."""
 
 NEVER = -(1 << 62)
 """A time before all times."""
@@ -36,6 +38,11 @@ def after(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     moved = np.zeros_like(values)
     moved[:-1] = values[1:]
     return moved
+
+
+def picked(rows: Columns, places: Ints) -> Columns:
+    """The rows at these places, in this order."""
+    return {name: values[places] for name, values in rows.items()}
 
 
 def first_of(same: Bools) -> Ints:

@@ -14,16 +14,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from stream_processors.lanes import (
     NEVER,
+    Columns,
     after,
     before,
     continues,
     first_of,
     last_of,
+    picked,
     running_max,
     running_sum,
 )
@@ -80,9 +81,6 @@ PLAY: Schema = {
 }
 
 
-Columns = dict[str, npt.NDArray[Any]]
-
-
 def fold(
     heads: pl.DataFrame, moves: list[pl.DataFrame], timeout_ms: int, clock: int
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -134,15 +132,11 @@ def _in_lanes(rows: Columns, timeout_ms: int) -> Columns:
 
     rows["lane"] = rows["key"] | behind.astype(np.uint64)
     if behind.any():
-        rows = _picked(rows, np.argsort(rows["lane"], kind="stable"))
+        rows = picked(rows, np.argsort(rows["lane"], kind="stable"))
     kind, clock = rows["kind"], rows["clock"]
     ends_play = continues(rows["lane"]) & before(kind == PLAYED) & (clock - before(clock) < timeout_ms)
     of_use = (kind != PAUSED) | rows["head"] | ends_play
-    return rows if of_use.all() else _picked(rows, np.flatnonzero(of_use))
-
-
-def _picked(rows: Columns, places: npt.NDArray[np.int64]) -> Columns:
-    return {name: values[places] for name, values in rows.items()}
+    return rows if of_use.all() else picked(rows, np.flatnonzero(of_use))
 
 
 def _join_listens(lane: Columns, timeout_ms: int) -> None:

@@ -165,3 +165,68 @@ def clocked(log: Iterable[Event | int]) -> Iterable[tuple[Event | None, int]]:
     for entry in log:
         clock = max(clock, entry if isinstance(entry, int) else entry["timestamp"])
         yield (None if isinstance(entry, int) else entry), clock
+
+
+@dataclass
+class Stay:
+    """An open session."""
+
+    row: Row
+    last: int
+    clock: int
+    newest: int
+    tracks: set[str] = field(default_factory=set)
+    devices: set[str] = field(default_factory=set)
+
+
+class Sessions:
+    """Rows of `sessions` by session_key."""
+
+    def __init__(self, gap_ms: int, events_max: int) -> None:
+        self._gap_ms, self._events_max = gap_ms, events_max
+        self._newest: dict[Any, int] = {}
+        self._open: dict[Any, Stay] = {}
+        self.rows: dict[str, Row] = {}
+
+    def take(self, event: Event, clock: int) -> None:
+        """One event; `clock` is stream time after it."""
+        user, at, gap_ms = (event["tenant"], event["user_id"]), event["timestamp"], self._gap_ms
+        newest = self._newest.get(user)
+        behind = newest is not None and at < newest - gap_ms and newest >= clock - gap_ms
+        self._newest[user] = at if newest is None else max(newest, at)
+        stay = self._open.get((user, behind))
+        reached = at
+        if stay is not None:
+            apart = at - stay.newest > gap_ms or stay.last - at > gap_ms or clock - stay.clock > gap_ms
+            if not apart:
+                reached = max(at, stay.newest)
+            if apart or stay.row["events"] == self._events_max:
+                self._close(self._open.pop((user, behind)), "gap" if apart else "size")
+                stay = None
+        if stay is None:
+            names = ("tenant", "source", "user_id", "platform", "country")
+            zeros = dict.fromkeys(("events", "plays", "skips", "likes", "shares", "ms_played"), 0)
+            about = {"session_key": event["event_id"], **{name: event.get(name) for name in names}}
+            stay = Stay({**about, **zeros, "started_at": at, "ended_at": at}, at, clock, at)
+            self._open[user, behind] = stay
+        row = stay.row
+        stay.last, stay.clock, stay.newest = at, clock, reached
+        row["started_at"], row["ended_at"] = min(row["started_at"], at), max(row["ended_at"], at)
+        row["events"] += 1
+        row["ms_played"] += told(event, "ms_played") or 0
+        if event["event_type"] != "pause":
+            row[event["event_type"] + "s"] += 1
+        stay.tracks.add(event["track_id"])
+        if event.get("device") is not None:
+            stay.devices.add(event["device"])
+
+    def _close(self, stay: Stay, ended_by: str) -> None:
+        counts = {"tracks": len(stay.tracks), "devices": len(stay.devices), "ended_by": ended_by}
+        self.rows[stay.row["session_key"]] = {**stay.row, **counts}
+
+    def finish(self, clock: int) -> dict[str, Row]:
+        """All rows at stream time `clock`."""
+        for key, stay in list(self._open.items()):
+            if clock - stay.clock > self._gap_ms:
+                self._close(self._open.pop(key), "gap")
+        return self.rows

@@ -184,6 +184,7 @@ def test_a_program_that_is_missing_says_so(tmp_path: Path) -> None:
         ),
         ('{"event": "port_in_use", "port": 9101, "level": "error", "stage": "worker"}\n', "port in use: 9101"),
         ("\x1b[31mred\x1b[0m\n", "red"),
+        ('\x08\x1b[?25h{"event": "it_ends", "problem": "no room"}\n', "it ends: no room"),
     ],
 )
 def test_last_words_are_readable(tmp_path: Path, log: str, words: str) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
+import fastavro
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.codec import Codec, schema
+from schemas.codec import Codec, Prefix, schema
+from schemas.writers import history
 from stream_processors.plays import OpenPlays
 from tests.listening import Plays, clocked
 from tests.stream_processors.folding import Event, Step, event, run, steps
@@ -234,6 +237,18 @@ def test_rows_are_records_of_the_topic() -> None:
         **{"ended_by": "pause", "ms_played": 50_000, "duration_ms": 100_000, "completion": 0.5, "is_stream": True},
         **{"is_scrobble": True, "listen_id": "1", "stretch": 1},
     }
+
+
+def test_plays_of_the_release_before_can_be_read() -> None:
+    """Records that stand in the topic from before the listens: the new fields are null."""
+    (row,) = found([play(1, 0), pause(50)])
+    before = history("play")[1]
+    body = io.BytesIO()
+    fastavro.schemaless_writer(body, fastavro.parse_schema(before), row)
+    value = Prefix.single_object(before).data + body.getvalue()
+    assert Codec("play").columns([value]).frame.select("play_id", "ms_played", "listen_id", "stretch").rows() == [
+        ("1", 50_000, None, None)
+    ]
 
 
 moves = st.builds(

@@ -1,0 +1,185 @@
+"""Sessions: each rule as a row of a table, and any log in any pieces against the batch oracle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.codec import Codec, schema
+from stream_processors import distinct, frames
+from stream_processors.distinct import DistinctItems
+from stream_processors.sessions import OpenSessions
+from tests.listening import Sessions, clocked
+from tests.stream_processors.folding import Event, Step, event, run, steps
+
+GAP_MS = 300_000
+LATER = 10_000_000  # a watermark record: stream time passes every gap
+
+
+def play(number: int | str, second: float, **others: Any) -> Event:
+    return event(number, "play", second, **others)
+
+
+def skip(number: int | str, second: float, **others: Any) -> Event:
+    return event(number, "skip", second, **others)
+
+
+# name, events, rows: (session_key, started_at in s, ended_at in s, ended_by, events, tracks)
+RULES: list[tuple[str, list[Event | int], list[tuple[Any, ...]]]] = [
+    ("one event is a session", [play(1, 0), LATER], [(1, 0, 0, "gap", 1, 1)]),
+    ("a session is open while the gap lasts", [play(1, 0), 300_000], []),
+    ("stream time that passes the gap ends it", [play(1, 0), 300_001], [(1, 0, 0, "gap", 1, 1)]),
+    ("a gap that is just not too long", [play(1, 0), skip(2, 300), LATER], [(1, 0, 300, "gap", 2, 1)]),
+    (
+        "a gap that is too long begins the next",
+        [play(1, 0), skip(2, 300.001), LATER],
+        [(1, 0, 0, "gap", 1, 1), (2, 300.001, 300.001, "gap", 1, 1)],
+    ),
+    (
+        "all devices of a listener are one session",
+        [play(1, 0, device="car"), play(2, 5, device="tv", track_id="b"), LATER],
+        [(1, 0, 5, "gap", 2, 2)],
+    ),
+    (
+        "two tenants with the same user are two listeners",
+        [play(1, 0), play(2, 5, tenant="other"), LATER],
+        [(1, 0, 0, "gap", 1, 1), (2, 5, 5, "gap", 1, 1)],
+    ),
+    (
+        "a little disorder stays within the session and may move its beginning",
+        [play(1, 100), skip(2, 40), play(3, 390), LATER],
+        [(1, 40, 390, "gap", 3, 1)],
+    ),
+    (
+        "the gap is measured from the latest event, not from the last that came",
+        [play(1, 0), play(2, 290), skip(3, 10), play(4, 580), LATER],
+        [(1, 0, 580, "gap", 4, 1)],
+    ),
+    (
+        "an offline upload is a session beside the one that goes on",
+        [play(1, 1_000), play(2, 100, track_id="b"), skip(3, 120, track_id="b"), skip(4, 1_100), LATER],
+        [(1, 1_000, 1_100, "gap", 2, 1), (2, 100, 120, "gap", 2, 1)],
+    ),
+    (
+        "two old sessions in one upload are two",
+        [play(1, 2_000), play(2, 100), skip(3, 900), LATER],
+        [(1, 2_000, 2_000, "gap", 1, 1), (2, 100, 100, "gap", 1, 1), (3, 900, 900, "gap", 1, 1)],
+    ),
+    (
+        "a history that comes long after makes the same sessions",
+        [9_000_000, play(1, 0), skip(2, 100), play(3, 500), skip(4, 600), LATER],
+        [(1, 0, 100, "gap", 2, 1), (3, 500, 600, "gap", 2, 1)],
+    ),
+    (
+        "a session with the most events ends by size",
+        [*[play(i, i, track_id=f"t{i % 3}") for i in range(12)], LATER],
+        [(0, 0, 4, "size", 5, 3), (5, 5, 9, "size", 5, 3), (10, 10, 11, "gap", 2, 2)],
+    ),
+    (
+        "tracks are counted once, in whatever order they come back",
+        [*[play(i, i, track_id=track) for i, track in enumerate("abab")], LATER],
+        [(0, 0, 3, "gap", 4, 2)],
+    ),
+]
+
+
+def found(log: list[Event | int], how: list[Step] | None = None) -> list[dict[str, Any]]:
+    return run(lambda segments: OpenSessions(GAP_MS, segments, events_max=5), log, how or [])
+
+
+@pytest.mark.parametrize(("log", "rows"), [rule[1:] for rule in RULES], ids=[rule[0] for rule in RULES])
+def test_rule(log: list[Event | int], rows: list[tuple[Any, ...]]) -> None:
+    """The rule holds: these events in, these sessions out."""
+    one_by_one = [Step(1, True, True, False)] * len(log)
+    names = ("session_key", "started_at", "ended_at", "ended_by", "events", "tracks")
+    expected = {(str(key), int(a * 1000), int(b * 1000), *others) for key, a, b, *others in rows}
+    for how in ([], one_by_one):
+        assert {tuple(row[name] for name in names) for row in found(log, how)} == expected
+
+
+def test_rows_are_records_of_the_topic() -> None:
+    """Every field of session.avsc is there, in its order, and can be written."""
+    told = {"platform": "tv-app", "country": "DE"}
+    events = [
+        play(1, 0, device="tv", **told),
+        event(2, "like", 10, device="tv", country="FR"),
+        skip(3, 20, ms_played=20_000, device="car"),
+        event(4, "share", 30),
+        LATER,
+    ]
+    (row,) = found(events)
+    assert list(row) == [field["name"] for field in schema("session")["fields"]]
+    assert Codec("session").decode(Codec("session").encode(row))["session_key"] == "1"
+    assert row == {
+        **{"session_key": "1", "tenant": "default", "source": "replay", "user_id": "ann", **told, "devices": 2},
+        **{"started_at": 0, "ended_at": 30_000, "ended_by": "gap", "events": 4, "plays": 1, "skips": 1},
+        **{"likes": 1, "shares": 1, "tracks": 1, "ms_played": 20_000},
+    }
+
+
+events = st.builds(
+    event,
+    st.integers(0, 1 << 60),
+    st.sampled_from(["play", "pause", "skip", "like", "share"]),
+    st.integers(0, 2_000).map(lambda s: 1_000_000 + s),
+    user_id=st.sampled_from(["ann", "ann", "bob"]),
+    track_id=st.sampled_from(["a", "a", "b", "c"]),
+    device=st.sampled_from([None, "car", "tv"]),
+    ms_played=st.sampled_from([None, 0, 20_000, -5]),
+)
+marks = st.integers(0, 2_500).map(lambda s: (1_000_000 + s) * 1000)
+logs = st.lists(
+    st.one_of(events, events, events, marks),
+    max_size=40,
+    unique_by=lambda e: e if isinstance(e, int) else e["event_id"],
+)
+
+
+@given(logs, st.booleans(), steps)
+@settings(max_examples=400, deadline=None)
+def test_any_log_in_any_pieces_equals_the_batch_oracle(log: list[Any], in_order: bool, how: list[Step]) -> None:
+    """Rows are a function of the log: not of batches, moments of folding, snapshots and restarts."""
+    if in_order:
+        log = sorted(log, key=lambda e: e if isinstance(e, int) else e["timestamp"])
+    oracle = Sessions(GAP_MS, 5)
+    clock = 0
+    for told, clock in clocked(log):
+        if told is not None:
+            oracle.take(told, clock)
+    assert {row["session_key"]: row for row in found(log, how)} == oracle.finish(clock)
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 9))), max_size=8), st.booleans())
+def test_distinct_items_equal_a_set(calls: list[list[tuple[int, int]]], restart: bool) -> None:
+    """Each pair is new once, over calls, growth and restarts."""
+    items, known = DistinctItems(), set()
+    for call in calls:
+        pairs = np.array(call, np.uint64).reshape(-1, 2) * np.uint64(0x9E3779B97F4A7C15)
+        fresh = items.add(pairs[:, 0], pairs[:, 1])
+        assert sorted(pair for pair, new in zip(call, fresh, strict=True) if new) == sorted(set(call) - known)
+        known |= set(call)
+        if restart:
+            items = DistinctItems({name: segment.data() for name, segment in items.segments().items()})
+
+
+def kept_pairs(items: DistinctItems) -> int:
+    return sum(frames.from_bytes(segment.data()).height for segment in items.segments().values())
+
+
+def test_pairs_of_closed_owners_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept follows what is open: closed owners leave once they are the half, open ones stay known."""
+    monkeypatch.setattr(distinct, "_FORGET_MIN", 100)
+    items, many = DistinctItems(), np.arange(1, 5_001, dtype=np.uint64)
+    ones = np.ones(5_000, np.uint64)
+    assert items.add(ones, many).all() and items.add(ones + ones, many).all()
+    items.forget(5_000, lambda: pl.Series([2], dtype=pl.UInt64))
+    assert kept_pairs(items) == 10_000
+    items.forget(1, lambda: pl.Series([2], dtype=pl.UInt64))
+    assert kept_pairs(items) == 5_000
+    assert not items.add(ones + ones, many).any()
+    assert items.add(ones, many).all()
