@@ -10,7 +10,7 @@ import polars as pl
 
 from schemas import topics
 from schemas.codec import Codec
-from schemas.event_time import Windows
+from schemas.event_time import Windows, bounded
 from schemas.settings import Settings
 from schemas.tables import TABLES, Table, table
 from sinks.decode import Broken, Piece, decode
@@ -113,6 +113,7 @@ class Batcher:
         """Judges each row where it stood in the log; watermark records move the clock too."""
         partitions, offsets = rows["kafka_partition"].to_numpy(), rows["kafka_offset"].to_numpy()
         times = rows["timestamp"].dt.epoch("ms").to_numpy()
+        advances = bounded(times, rows["_arrived"].to_numpy())
         mark_partitions = np.concatenate([piece.partitions[piece.marks] for piece in pieces])
         mark_offsets = np.concatenate([piece.offsets[piece.marks] for piece in pieces])
         mark_times = np.concatenate([piece.mark_times_ms for piece in pieces])
@@ -121,7 +122,8 @@ class Batcher:
             mine, marks = np.flatnonzero(partitions == place[1]), mark_partitions == place[1]
             log_times = np.concatenate((times[mine], mark_times[marks]))
             order = np.argsort(np.concatenate((offsets[mine], mark_offsets[marks])))
-            judged, _, clock = self._windows.judge(log_times[order], own.clock_ms)
+            moves = np.concatenate((advances[mine], mark_times[marks]))
+            judged, _, clock = self._windows.judge(log_times[order], own.clock_ms, moves[order])
             verdict = np.empty(len(order), np.bool_)
             verdict[order] = judged
             late[mine] = verdict[: len(mine)]

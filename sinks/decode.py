@@ -35,8 +35,8 @@ class Broken:
 class Piece:
     """What one call of the client gave of a topic, in the order of arrival, without its bytes.
 
-    `partitions` and `offsets` are those of all records. Indices say which record became which of the `rows` (which have
-    kafka_partition and kafka_offset), is `broken`, or is a control: no row and no loss (watermark, tombstone). `marks`
+    `partitions` and `offsets` are those of all records. Indices say which record became which of the `rows` (they tell
+    kafka_partition, kafka_offset and `_arrived`, the time in Kafka), is `broken`, or is a control: no row and no loss (watermark, tombstone). `marks`
     are the controls that move time, to `mark_times_ms`.
     """
 
@@ -110,6 +110,7 @@ def decode(records: Records, codec: Codec) -> Piece:
         pl.col(pl.Categorical, pl.Enum).cast(pl.String),
         kafka_partition=pl.Series(records.partitions[good]),
         kafka_offset=pl.Series(records.offsets[good]),
+        _arrived=pl.Series(records.times_ms[good]),
     )
     broken_at = sorted(broken)
     return Piece(

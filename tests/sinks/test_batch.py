@@ -160,7 +160,7 @@ def oracle(logs: dict[Place, list[Record]]) -> dict[str, Any]:
                 received = round(row["received_at"].timestamp() * 1000)
                 closed = (clock - WINDOWS.grace_ms) // WINDOWS.window_ms * WINDOWS.window_ms
                 late[place[1], record.offset] = time_ms < closed
-                clock = max(clock, time_ms)
+                clock = max(clock, min(time_ms, record.timestamp_ms))
                 key = (row["tenant"], row["event_id"])
                 count(row["tenant"], row["source"], received, 0)
                 count(row["tenant"], row["source"], received, 3 if key in ids else 1)
@@ -179,7 +179,10 @@ VALUES = st.one_of(
 )
 LOGS = st.lists(st.lists(VALUES, max_size=40), min_size=1, max_size=3).map(
     lambda logs: {
-        (topics.EVENTS, partition): [record._replace(offset=offset) for offset, record in enumerate(log)]
+        (topics.EVENTS, partition): [
+            record._replace(offset=offset, timestamp_ms=record.timestamp_ms if record.value is None else 200 * offset)
+            for offset, record in enumerate(log)
+        ]
         for partition, log in enumerate(logs)
     }
 )
@@ -287,7 +290,7 @@ def test_an_event_far_ahead_of_its_arrival_is_quarantined() -> None:
     step, broken = prepare(batcher, {(topics.EVENTS, 0): log}, {(topics.EVENTS, 0): Progress(0, 0)}, NOW_MS)
     assert step.rows["events"]["event_id"].to_list() == ["1", "3"]
     assert [(bad.record.offset, bad.error.reason, bad.is_letter_of_worker) for bad in broken] == [(1, "clock", True)]
-    assert step.progress[topics.EVENTS, 0] == Progress(0, 3, broken=1, clock_ms=HOUR_MS)
+    assert step.progress[topics.EVENTS, 0] == Progress(0, 3, broken=1, clock_ms=0)  # nothing arrived after 0
     entries = step.ledger.select("tenant", "source", "accepted", "loaded").rows()
     assert sorted(entries) == [("a", "replay", 1, 0), ("default", "replay", 2, 2)]
 
