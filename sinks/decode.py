@@ -35,9 +35,9 @@ class Broken:
 class Piece:
     """What one call of the client gave of a topic, in the order of arrival, without its bytes.
 
-    `partitions` and `offsets` are those of all records. Indices say which record became which of the `rows` (they tell
-    kafka_partition, kafka_offset and `_arrived`, the time in Kafka), is `broken`, or is a control: no row and no loss (watermark, tombstone). `marks`
-    are the controls that move time, to `mark_times_ms`.
+    `partitions` and `offsets` are those of all records. Indices say which record became which of the `rows` (which have
+    kafka_partition, kafka_offset and `_arrived`, the time in Kafka), is `broken`, or is a control: no row and no loss
+    (watermark, tombstone). `marks` are the controls that move time, to `mark_times_ms`.
     """
 
     topic: str
