@@ -105,7 +105,7 @@ def batcher_of(target: BigQueryTarget) -> Batcher:
 
 
 def records(*values: bytes) -> list[Record]:
-    return [Record(offset, 0, b"u", value) for offset, value in enumerate(values)]
+    return [Record(offset, 9_000, b"u", value) for offset, value in enumerate(values)]
 
 
 LOG = {

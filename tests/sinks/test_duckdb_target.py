@@ -33,7 +33,7 @@ def target(settings: Settings) -> Iterator[DuckDbTarget]:
 
 def step(target: DuckDbTarget, *values: bytes) -> Commit:
     batcher = Batcher(CODECS, WINDOWS, target.held, HORIZONS)
-    batcher.take(Records.of(PLACE, [Record(offset, 0, b"u", value) for offset, value in enumerate(values)]))
+    batcher.take(Records.of(PLACE, [Record(offset, 9_000, b"u", value) for offset, value in enumerate(values)]))
     return batcher.prepare({PLACE: Progress(0, 0)}, NOW_MS)[0]
 
 
