@@ -92,8 +92,9 @@ def _questions(window_ms: int, series: tuple[str, ...]) -> Iterator[tuple[str, s
             f"WHERE scope = '{scope}' AND epoch_ms(window_end) - epoch_ms(window_start) = {window_ms}",
         )
     times = {"started_at", "ended_at"}
-    play = ", ".join(f"epoch_ms({c})" if c in times else c for c in oracle.PLAY_COLUMNS)
-    yield "plays", "SELECT * FROM expected_plays", f"SELECT {play} FROM warehouse.plays"
+    for name, kinds in (("plays", oracle.PLAY), ("sessions", oracle.SESSION)):
+        found = ", ".join(f"epoch_ms({column})" if column in times else column for column in kinds)
+        yield name, f"SELECT * FROM expected_{name}", f"SELECT {found} FROM warehouse.{name}"
     yield (
         "dead letters of the doors",
         "SELECT * FROM refused",

@@ -130,6 +130,7 @@ class _Crowd:
         user[bot], track[bot], kind[bot] = 0, 7, 0
         heard = np.minimum(random.integers(0, 420_000, count), self._duration[track])
         device = np.where(random.random(count) < 0.9, user % 3, random.integers(0, 3, count))
+        position = np.where(kind == 0, np.where(random.random(count) < 0.8, 0, heard), heard)
         optional = {"ms_played": random.random(count) < 0.8, "country": random.random(count) < 0.97}
         tells = kind == 0
         ids = pl.Series(number).cast(pl.String)
@@ -147,6 +148,7 @@ class _Crowd:
                 "device": pl.Series(_DEVICES).gather(device),
                 "session_id": self._users.gather(user) + "-" + pl.Series(at // 1_800_000).cast(pl.String),
                 "app_version": pl.Series(["9.1", "9.0", "8.4"]).gather(self._version[user]),
+                "position_ms": pl.Series(position),
                 "ms_played": pl.Series(heard),
                 "duration_ms": pl.Series(self._duration[track]),
                 "track_name": "Song " + tracks,

@@ -1,14 +1,17 @@
-"""The batch oracle of a campaign: what the log in Kafka leads to, computed once, without hurry, in SQL over files.
+"""The batch oracle of a campaign: what the log in Kafka leads to, computed once, without hurry, over files.
 
-It shares no code with the worker or the sink. `read_log` writes the records of `listening-events` as Parquet, in the
-order in which they stand there; `derive` makes from it what windows, plays and late events have to be. Memory is
-bounded by DuckDB's limit, whatever the length of the log.
+It shares no code with the worker or the sink: windows are SQL, plays and sessions the plain loops of
+crossfade/oracle.py, taken after time has gone on until all are over. `read_log` writes the records of
+`listening-events` as Parquet, in the order in which they stand there; `derive` makes from it what windows, plays,
+sessions and late events have to be. Memory is bounded by DuckDB's limit, whatever the length of the log.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ import numpy as np
 import polars as pl
 from confluent_kafka import TopicPartition
 
+from crossfade.oracle import Plays, Sessions
 from schemas import kafka, topics
 from schemas.codec import Codec
 from schemas.event_time import WATERMARK_KEY
@@ -27,10 +31,11 @@ _READ_AT_ONCE = 50_000
 _PARTITION_BITS = 48
 _COLUMNS = (
     *("tenant", "source", "event_id", "event_type", "user_id", "track_id", "timestamp", "platform", "country"),
-    *("app_version", "device", "session_id", "ms_played", "duration_ms"),
+    *("app_version", "device", "session_id", "position_ms", "ms_played", "duration_ms"),
     *("track_name", "artist_name", "album_name", "isrc"),
 )
-_STREAM_MS, _SCROBBLE_MS = 30_000, 240_000
+SESSION_EVENTS_MAX = 10_000
+"""A session of more events is divided (schemas/session.avsc)."""
 
 
 def read_log(settings: Settings, directory: Path) -> None:
@@ -144,7 +149,7 @@ def open_oracle(directory: Path, memory_limit: str = "2GB") -> duckdb.DuckDBPyCo
 
 
 def derive(oracle: duckdb.DuckDBPyConnection, log: Path, settings: Settings, series: tuple[str, ...]) -> None:
-    """Makes the tables `fresh` (each event once, with its window), `windows` and `expected_plays`.
+    """Makes the tables `fresh` (each event once), `windows_<scope>`, `expected_plays` and `expected_sessions`.
 
     `series` names the dimensions of scope `series`.
     """
@@ -158,27 +163,51 @@ def derive(oracle: duckdb.DuckDBPyConnection, log: Path, settings: Settings, ser
             scope=scope, dimensions=", ".join(dimensions), kinds=kinds, user_kinds=user_kinds, late=late
         )
         oracle.execute(f"CREATE TABLE windows_{scope} AS {query}")
-    _derive_plays(oracle, settings.play_timeout_ms)
+    _derive_listening(oracle, settings)
 
 
-PLAY_COLUMNS = ("play_id", "user_id", "track_id", "started_at", "ended_at", "ended_by", "ms_played", "is_stream")
+PLAY = {
+    **dict.fromkeys(("play_id", "ended_by", "listen_id"), "VARCHAR"),
+    **dict.fromkeys(("started_at", "ended_at", "ms_played", "stretch"), "BIGINT"),
+    **dict.fromkeys(("is_stream", "is_scrobble"), "BOOLEAN"),
+}
+SESSION = {
+    **dict.fromkeys(("session_key", "tenant", "source", "user_id", "platform", "country", "ended_by"), "VARCHAR"),
+    **dict.fromkeys(("started_at", "ended_at", "events", "plays", "skips", "likes", "shares"), "BIGINT"),
+    **dict.fromkeys(("tracks", "devices", "ms_played"), "BIGINT"),
+}
+_LISTENED = (
+    *("tenant", "user_id", "event_id", "event_type", "source", "track_id", "platform", "country", "device"),
+    *("timestamp", "position_ms", "ms_played", "duration_ms", "after"),
+)
+_NEVER_MS = 1 << 60
+"""Stream time by which every play and session is over."""
 
 
-def _derive_plays(oracle: duckdb.DuckDBPyConnection, timeout_ms: int) -> None:
-    oracle.execute(
-        "CREATE TABLE expected_plays (play_id VARCHAR, user_id VARCHAR, track_id VARCHAR, started_at BIGINT, "
-        "ended_at BIGINT, ended_by VARCHAR, ms_played BIGINT, is_stream BOOLEAN)"
+def _derive_listening(oracle: duckdb.DuckDBPyConnection, settings: Settings) -> None:
+    """One listener after the other, so that no more than one is in memory."""
+    for name, columns in (("expected_plays", PLAY), ("expected_sessions", SESSION)):
+        oracle.execute(f"CREATE TABLE {name} ({', '.join(f'{column} {kind}' for column, kind in columns.items())})")
+    events = oracle.cursor().execute(
+        f"SELECT {', '.join(_LISTENED)} FROM fresh ORDER BY tenant, user_id, place"  # noqa: S608 - names of ours
     )
-    moves = oracle.cursor().execute(
-        "SELECT tenant, user_id, event_id, event_type, track_id, timestamp, after, ms_played, duration_ms FROM fresh "
-        "WHERE event_type IN ('play', 'pause', 'skip') ORDER BY tenant, user_id, place"
-    )
-    found: list[tuple[Any, ...]] = []
-    for play in plays(_rows(moves), timeout_ms):
-        found.append(play)
-        if len(found) >= _READ_AT_ONCE:
-            _append_plays(oracle, found)
-    _append_plays(oracle, found)
+    plays: list[tuple[Any, ...]] = []
+    sessions: list[tuple[Any, ...]] = []
+    for _, heard in itertools.groupby(_rows(events), key=itemgetter(0, 1)):
+        listener, stays = Plays(settings.play_timeout_ms), Sessions(settings.session_gap_ms, SESSION_EVENTS_MAX)
+        for row in heard:
+            event = dict(zip(_LISTENED, row, strict=True))
+            listener.take(event, event["after"])
+            stays.take(event, event["after"])
+        for play_id, found in listener.finish(_NEVER_MS).items():
+            told = {"play_id": play_id, **found}
+            plays.append(tuple(told[column] for column in PLAY))
+        sessions += [tuple(found[column] for column in SESSION) for found in stays.finish(_NEVER_MS).values()]
+        if len(plays) > _READ_AT_ONCE:
+            _append(oracle, "expected_plays", PLAY, plays)
+            _append(oracle, "expected_sessions", SESSION, sessions)
+    _append(oracle, "expected_plays", PLAY, plays)
+    _append(oracle, "expected_sessions", SESSION, sessions)
 
 
 def _rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
@@ -186,35 +215,10 @@ def _rows(cursor: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
         yield from rows
 
 
-def _append_plays(oracle: duckdb.DuckDBPyConnection, found: list[tuple[Any, ...]]) -> None:
-    if found:
-        frame = pl.DataFrame(found, schema=list(PLAY_COLUMNS), orient="row", infer_schema_length=None)
+def _append(oracle: duckdb.DuckDBPyConnection, name: str, columns: Mapping[str, str], rows: list[Any]) -> None:
+    if rows:
+        frame = pl.DataFrame(rows, schema=list(columns), orient="row", infer_schema_length=None)
         oracle.register("_found", frame.to_arrow())
-        oracle.execute("INSERT INTO expected_plays SELECT * FROM _found")
+        oracle.execute(f"INSERT INTO {name} SELECT * FROM _found")  # noqa: S608 - names of ours
         oracle.unregister("_found")
-        found.clear()
-
-
-def plays(moves: Iterator[tuple[Any, ...]], timeout_ms: int) -> Iterator[tuple[Any, ...]]:
-    """The plays (PLAY_COLUMNS) that moves lead to, when time goes on after the last until every play has timed out.
-
-    Moves are (tenant, user, id, type, track, time, stream time, ms played, duration), sorted by listener and, of one
-    listener, in the order of the log.
-    """
-    open_play: tuple[Any, ...] | None = None
-    for move in moves:
-        if open_play is not None:
-            yield _finished(open_play, move if move[:2] == open_play[:2] else None, timeout_ms)
-        open_play = move if move[3] == "play" else None
-    if open_play is not None:
-        yield _finished(open_play, None, timeout_ms)
-
-
-def _finished(play: tuple[Any, ...], end: tuple[Any, ...] | None, timeout_ms: int) -> tuple[Any, ...]:
-    _, user, play_id, _, track, started, clock, _, duration = play
-    if end is None or max(end[6], end[5]) >= clock + timeout_ms:
-        return play_id, user, track, started, started + timeout_ms, "timeout", 0, False
-    kind, end_track, at, told = end[3], end[4], end[5], end[7]
-    between = max(0, at - started) if duration is None else min(max(0, at - started), duration)
-    heard = told if kind != "play" and end_track == track and told is not None else between
-    return play_id, user, track, started, max(started, at), kind, heard, heard >= _STREAM_MS
+        rows.clear()
