@@ -1,4 +1,4 @@
-"""The simple job on this project's worker: columnar transport, wire, snapshots, outbox; a small state instead of ours."""
+"""The simple job on this project's worker: its transport, snapshots and outbox, with a small state of the job's own."""
 
 from __future__ import annotations
 
@@ -175,7 +175,8 @@ class SimpleJob:
         for record in batch.records():
             if record.offset >= (state.next or 0):
                 value = bytes(record.value)
-                final = state.add(*_HEAD.unpack_from(value), frames.from_bytes(value[_HEAD.size :]))
+                partition, clock = _HEAD.unpack_from(value)
+                final = state.add(partition, clock, frames.from_bytes(value[_HEAD.size :]))
                 if final is not None:
                     self._emit(final)
         state.next = batch.next
@@ -268,7 +269,7 @@ def _fatal(error: Exception) -> NoReturn:
 
 
 def _keep_freed_memory() -> None:
-    """glibc gives large buffers back to the system at once, and each new one costs a page fault per 4 KB."""
+    """Glibc gives large buffers back to the system at once, and each new one costs a page fault per 4 KB."""
     if sys.platform.startswith("linux"):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES)

@@ -240,10 +240,12 @@ def _column(taken: tuple[Any, Ints | None] | None, dtype: Any, count: int) -> pl
         numbers[slice(None) if among is None else among] = values
         return numbers
     if among is None:
-        return values
+        texts: pl.Series = values
+        return texts
     rows = np.full(count, len(among), np.int64)
     rows[among] = np.arange(len(among))
-    return pl.concat([values, pl.Series([None], dtype=pl.String)]).gather(rows)
+    texts = pl.concat([values, pl.Series([None], dtype=pl.String)])
+    return texts.gather(rows)
 
 
 def _as_number(name: str, dtype: Any, symbols: list[str] | None) -> pl.Expr:
