@@ -6,12 +6,9 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+from bench import results
 from schemas.codec import Codec
-
-RESULTS = Path(__file__).parent / "RESULTS.md"
-_HEADING = "## Decoding"
 
 
 def event(number: int) -> dict[str, object]:
@@ -53,8 +50,6 @@ def main() -> None:
         single = seconds(lambda: [codec.decode(value) for value in values])
         ratios.append(single / seconds(lambda: codec.columns(values)))
     table = [
-        _HEADING,
-        "",
         f"`python -m bench.decode --events {options.events} --rounds {options.rounds}`: one batch, decoded and "
         "length-checked as columns, against fastavro one by one, in turns within one run.",
         "",
@@ -65,7 +60,7 @@ def main() -> None:
         f"| {statistics.median(ratios):.1f} ({min(ratios):.1f} to {max(ratios):.1f}) |",
         "",
     ]
-    RESULTS.write_text("\n".join(["# Results", "", *table]))
+    results.write("Decoding", "\n".join(table))
     print("\n".join(table))
 
 

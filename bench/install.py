@@ -75,5 +75,5 @@ def _run(command: list[str]) -> None:
     except (OSError, subprocess.TimeoutExpired) as error:
         raise UnavailableError(f"{Path(command[0]).name} did not finish: {type(error).__name__}") from None
     if answer.returncode:
-        said = [line for line in (answer.stdout + answer.stderr).splitlines() if line.strip(" []ERROR")]
+        said = [line for line in (answer.stdout + answer.stderr).splitlines() if line.replace("[ERROR]", "").strip()]
         raise UnavailableError(f"{Path(command[0]).name} failed: {said[0][:200] if said else answer.returncode}")

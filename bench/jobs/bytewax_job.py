@@ -34,6 +34,7 @@ class Add:
         self.consumed = 0
 
     def __call__(self, row: list[int], event: Event) -> list[int]:
+        """Takes an event."""
         row[event[1]] += 1
         row[5] += event[3]
         self.consumed += 1

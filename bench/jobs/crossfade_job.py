@@ -1,7 +1,8 @@
-"""The simple job on this project's worker: columnar transport, wire, snapshots, outbox; a small state instead of ours."""
+"""The simple job on this project's worker: its transport, snapshots and outbox, with a small state of the job's own."""
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import os
 import struct
@@ -16,6 +17,7 @@ import polars as pl
 from faust.types import TP
 
 from bench.jobs import job
+from bench.jobs.cursor import CursorWire
 from schemas import topics
 from schemas.codec import Codec
 from schemas.event_time import Windows as Clockwork
@@ -27,17 +29,24 @@ from stream_processors.resumable import Resumable
 from stream_processors.segment import Segment
 from stream_processors.snapshots import Snapshots
 from stream_processors.transport import BatchSchema, EventBatch, guard
-from stream_processors.wire import Decoded, Wire
 
 PARTS = f"{job.OUTPUT}-parts"
 CLOCKWORK = Clockwork(job.WINDOW_MS, job.GRACE_MS)
-TYPE = pl.Enum(job.TYPES)
+COLUMNS = ["timestamp", "track_id", "event_type", "ms_played"]
+"""What the job asks for; `event_type` comes as its place in job.TYPES."""
 EMPTY = pl.DataFrame(
-    schema={"window": pl.Int64, "track_id": pl.String, "event_type": TYPE, "events": pl.Int64, "ms_played": pl.Int64}
+    schema={
+        "window": pl.Int64,
+        "track_id": pl.String,
+        "event_type": pl.Int64,
+        "events": pl.Int64,
+        "ms_played": pl.Int64,
+    }
 )
 _KEYS = ["window", "track_id", "event_type"]
 _SUMS = [pl.col("events").sum(), pl.col("ms_played").sum()]
 _FOLD_ROWS = 200_000
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _KEEP_BYTES = -1, -3, 1 << 30
 _HEAD = struct.Struct(">iq")
 
 
@@ -52,21 +61,20 @@ class PartitionWindows:
         self._raw_rows = 0
         self._changes = 0
 
-    def add(self, decoded: Decoded, next_offset: int) -> pl.DataFrame | None:
+    def add(self, rows: pl.DataFrame, next_offset: int) -> pl.DataFrame | None:
         """Counts the rows; returns the rows of closed windows when stream time has passed the end of one."""
-        rows = decoded.frame
         if rows.height and rows["_offset"][0] < (self.next or 0):
             rows = rows.filter(pl.col("_offset") >= self.next)
         border = CLOCKWORK.closed_before(self.clock)
         if rows.height:
-            times = rows["timestamp"].to_physical()
+            times = rows["timestamp"]
             least, most = times.min(), times.max()
             assert isinstance(least, int) and isinstance(most, int)
             if least < CLOCKWORK.closed_before(max(most, self.clock)):
                 late, _, self.clock = CLOCKWORK.judge(times.to_numpy(), self.clock)
                 rows = rows.filter(~pl.Series(late))
             self.clock = max(self.clock, most)
-            self._raw.append(rows.select("timestamp", "track_id", pl.col("event_type").cast(TYPE), "ms_played"))
+            self._raw.append(rows.select(COLUMNS))
             self._raw_rows += rows.height
             self._changes += 1
         self.next = next_offset
@@ -77,8 +85,8 @@ class PartitionWindows:
 
     def _group(self) -> None:
         if self._raw:
-            window = pl.col("timestamp").to_physical() // job.WINDOW_MS * job.WINDOW_MS
-            counts = [pl.len().cast(pl.Int64).alias("events"), pl.col("ms_played").cast(pl.Int64).sum()]
+            window = pl.col("timestamp") // job.WINDOW_MS * job.WINDOW_MS
+            counts = [pl.len().cast(pl.Int64).alias("events"), pl.col("ms_played").sum()]
             raw = pl.concat(self._raw).lazy().with_columns(window=window)
             self._frames.append(raw.group_by(_KEYS).agg(counts).collect())
             self._raw, self._raw_rows = [], 0
@@ -130,7 +138,7 @@ class MergedWindows:
         return (
             waiting.filter(pl.col("window") < border)
             .group_by("window", "track_id")
-            .agg(*(pl.col("events").filter(kind == name).sum().alias(name) for name in job.TYPES), _SUMS[1])
+            .agg(*(pl.col("events").filter(kind == i).sum().alias(name) for i, name in enumerate(job.TYPES)), _SUMS[1])
         )
 
     def _border(self) -> int:
@@ -151,7 +159,7 @@ class SimpleJob:
     """What the two agents do with a batch."""
 
     def __init__(self, outbox: Outbox) -> None:
-        self._outbox, self._wire = outbox, Wire(Codec("listening_event"))
+        self._outbox, self._wire = outbox, CursorWire(Codec("listening_event"), COLUMNS)
         self.consumed = 0
 
     def events(self, partition: int, state: PartitionWindows, batch: EventBatch) -> None:
@@ -168,7 +176,8 @@ class SimpleJob:
         for record in batch.records():
             if record.offset >= (state.next or 0):
                 value = bytes(record.value)
-                final = state.add(*_HEAD.unpack_from(value), frames.from_bytes(value[_HEAD.size :]))
+                partition, clock = _HEAD.unpack_from(value)
+                final = state.add(partition, clock, frames.from_bytes(value[_HEAD.size :]))
                 if final is not None:
                     self._emit(final)
         state.next = batch.next
@@ -276,8 +285,17 @@ def _fatal(error: Exception) -> NoReturn:
     os._exit(1)
 
 
+def _keep_freed_memory() -> None:
+    """Glibc gives large buffers back to the system at once, and each new one costs a page fault per 4 KB."""
+    if sys.platform.startswith("linux"):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES)
+        mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
+
+
 def main() -> None:
     """Runs until SIGTERM."""
+    _keep_freed_memory()
     settings = Settings(kafka_bootstrap_servers=job.BOOTSTRAP, data_dir=Path(job.DIRECTORY))
     app, _ = create(settings)
     sys.argv = ["worker"]

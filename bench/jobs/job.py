@@ -19,7 +19,7 @@ EVENTS = int(os.environ.get("BENCH_EVENTS", "0"))
 
 TYPES = ("play", "pause", "skip", "like", "share")
 ROW = struct.Struct(">6q")
-"""Value of a result: counts in the order of TYPES, sum of ms_played. Its key: `window/track`, or with `/part` behind."""
+"""Value of a result: counts in the order of TYPES, sum of ms_played. Its key: `window/track` or `window/track/part`."""
 
 LIBRDKAFKA = {"fetch.queue.backoff.ms": 5, "queued.min.messages": 1_000_000}
 """Without these two librdkafka fetches a tenth as fast."""

@@ -18,7 +18,8 @@ GRACE = timedelta(minutes=5)
 class Event(Deserializer):  # type: ignore[misc,unused-ignore]
     """The fields that the job needs."""
 
-    def __call__(self, value: bytes, ctx: Any) -> dict[str, Any]:  # noqa: ARG002
+    def __call__(self, value: bytes, ctx: Any) -> dict[str, Any]:  # noqa: ARG002 - Quix's signature
+        """What Quix calls for each value."""
         event = decode(value)
         return {
             "track_id": event["track_id"],
@@ -31,7 +32,8 @@ class Event(Deserializer):  # type: ignore[misc,unused-ignore]
 class Row(Serializer):  # type: ignore[misc,unused-ignore]
     """A final row as the oracle reads it."""
 
-    def __call__(self, value: Any, ctx: Any) -> bytes:  # noqa: ARG002
+    def __call__(self, value: Any, ctx: Any) -> bytes:  # noqa: ARG002 - Quix's signature
+        """What Quix calls for each row."""
         return job.ROW.pack(*value["value"][1:])
 
 
@@ -42,6 +44,7 @@ class Progress:
         self.consumed = 0
 
     def __call__(self, _event: dict[str, Any]) -> None:
+        """Takes an event."""
         self.consumed += 1
         job.tell(self.consumed)
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from aiokafka.consumer.fetcher import Fetcher, FetchResult
+from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult
 from aiokafka.protocol.fetch import FetchRequest
 from faust import Schema
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage
 
+from stream_processors.transport import quiet
 from stream_processors.transport.records import BatchRecords, EventBatch
 
 ResumeAt = Callable[[TP, int], Awaitable[int]]
@@ -61,8 +62,11 @@ class ColumnarFetcher(Fetcher):  # type: ignore[misc]
         """Turns a living Fetcher into one of this class: aiokafka builds it itself and offers no factory.
 
         A batch costs some milliseconds however small it is, so the broker is asked to wait for more, but not for long.
+        What a direct producer's transaction took back is not read, as in the sink: Faust offers that only together
+        with its own exactly-once mode, which does not work.
         """
         fetcher.__class__ = cls
+        fetcher._isolation_level = READ_COMMITTED
         fetcher._fetch_min_bytes, fetcher._fetch_max_wait_ms = _FETCH_MIN_BYTES, _FETCH_MAX_WAIT_MS
         fetcher._client = _Tap(fetcher._client, is_columnar)
 
@@ -91,12 +95,36 @@ class ColumnarFetcher(Fetcher):  # type: ignore[misc]
 
 
 class ColumnarConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[misc]
-    """Faust's consumer thread, which makes one EventBatch of what a partition fetched."""
+    """Faust's consumer thread, which makes one EventBatch of what a partition fetched.
+
+    A rebalance sets partitions to the offsets that the group committed, and fetches from there before `perform_seek`
+    has been heard: such batches are ahead of the state, and are dropped. All of this happens in one thread, so a batch
+    is either from before the seek or from behind it.
+    """
+
+    def __post_init__(self) -> None:
+        """Called by Faust when the thread is made."""
+        super().__post_init__()
+        self._in_place: set[TP] = set()
 
     async def on_start(self) -> None:
         """Starts the client and puts the columnar fetcher in its place."""
         await super().on_start()
         ColumnarFetcher.adopt(self._consumer._fetcher, self.consumer.is_columnar)
+
+    async def on_partitions_revoked(self, revoked: set[TP]) -> None:
+        """No partition is where its state wants it, until the next seek."""
+        self._in_place.clear()
+        await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """The same: the client has just set them to the group's offsets."""
+        self._in_place.clear()
+        await super().on_partitions_assigned(assigned, generation_id)
+
+    async def _seek_wait(self, consumer: Any, partitions: Mapping[TP, int]) -> None:
+        self._in_place.update(partitions)  # the seeks follow before anything else runs in this thread
+        await super()._seek_wait(consumer, partitions)
 
     async def _fetch_records(
         self, consumer: Any, active_partitions: Any, timeout: float | None = None, max_records: int | None = None
@@ -105,6 +133,7 @@ class ColumnarConsumerThread(driver.AIOKafkaConsumerThread):  # type: ignore[mis
         return {
             tp: [EventBatch(tp.topic, tp.partition, records)] if self.consumer.is_columnar(tp.topic) else records
             for tp, records in found.items()
+            if tp in self._in_place or not self.consumer.is_columnar(tp.topic)
         }
 
 
@@ -114,6 +143,7 @@ class ColumnarConsumer(driver.Consumer):  # type: ignore[misc]
     def on_init(self) -> None:
         """Called by Faust when the service is made."""
         super().on_init()
+        quiet.install()
         self._delivered: defaultdict[TP, deque[int]] = defaultdict(deque)
 
     def is_columnar(self, topic: str) -> bool:
@@ -153,9 +183,9 @@ class ColumnarConsumer(driver.Consumer):  # type: ignore[misc]
         """Resumes columnar partitions where their state says; the group's offsets can be ahead of the state."""
         await super().perform_seek()
         columnar = [tp for tp in self.assignment() if self.is_columnar(tp.topic)]
-        resume_at: ResumeAt | None = getattr(self.app, "resume_at", None)
-        if not columnar or resume_at is None:
+        if not columnar:
             return
+        resume_at: ResumeAt = self.app.resume_at
         earliest = await self.earliest_offsets(*columnar)
         for tp in columnar:
             await self.seek(tp, await resume_at(tp, earliest.get(tp) or 0))
