@@ -87,7 +87,7 @@ ENGINES: tuple[Engine, ...] = (
     _streams(2),
     Engine(
         "quix",
-        "3.28.1, exactly-once, commit 1 s, RocksDB, group_by track; 1 partition (with more, group_by mixes times and drops events)",
+        "3.28.1, exactly-once, commit 1 s, RocksDB, group_by track; 1 partition: of more, group_by drops events",
         "exactly once",
         _job("quix"),
         partitions=1,
