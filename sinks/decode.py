@@ -93,7 +93,7 @@ def decode(records: Records, codec: Codec) -> Piece:
                 error = BadRecordError(Reason.BROKEN_RECORD, "no value")
                 broken[at] = Broken(records.place(at), records.record(at), error)
             controls = marks = controls[is_mark]
-    columns = codec.columns(values, lambda i: (*records.place(at := int(full[i])), int(records.offsets[at])))
+    columns = codec.columns(values, lambda i: (int(records.partitions[at := int(full[i])]), int(records.offsets[at])))
     frame, good = columns.frame, full[columns.index]
     if (np.diff(good) < 0).any():  # several schemas in one batch
         order = np.argsort(good)
