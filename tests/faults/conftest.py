@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -266,7 +267,8 @@ def small_disk(tmp_path: Path) -> Iterator[Callable[[Path, int], Path]]:
 
 
 def fill(ballast: Path, leave_bytes: int) -> None:
-    """Fills the disk of the file but for so many bytes."""
-    size = shutil.disk_usage(ballast.parent).free - leave_bytes
-    with ballast.open("wb") as file:
-        os.posix_fallocate(file.fileno(), 0, size)
+    """Fills the disk of the file but for so many bytes, others writing or not."""
+    with ballast.open("wb", buffering=0) as file:
+        while (free := shutil.disk_usage(ballast.parent).free) > leave_bytes:
+            with contextlib.suppress(OSError):
+                os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), max((free - leave_bytes) // 2, 4096))
