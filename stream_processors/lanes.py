@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -40,9 +41,24 @@ def after(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return moved
 
 
+def sorting(keys: Keys) -> Ints:
+    """The places of the rows in the order of their keys; equal keys keep their order. Twice as fast as numpy's."""
+    places: Ints = pl.DataFrame({"key": keys}).select(pl.arg_sort_by("key", maintain_order=True)).to_series().to_numpy()
+    return places
+
+
 def picked(rows: Columns, places: Ints) -> Columns:
     """The rows at these places, in this order."""
     return {name: values[places] for name, values in rows.items()}
+
+
+def spread(heads: pl.Series, rows: Ints) -> npt.NDArray[Any]:
+    """The value of the head for each row that is one (its number is its place in `heads`), 0 for the others."""
+    known = heads.to_numpy()
+    values = np.zeros(len(rows), known.dtype)
+    places = np.flatnonzero(rows < len(known))
+    values[places] = known[rows[places]]
+    return values
 
 
 def first_of(same: Bools) -> Ints:

@@ -11,8 +11,6 @@ between (seek) or a pause that lies no more than REWIND_MS further on (resume). 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import polars as pl
 
@@ -27,6 +25,8 @@ from stream_processors.lanes import (
     picked,
     running_max,
     running_sum,
+    sorting,
+    spread,
 )
 from stream_processors.open_rows import Schema
 from stream_processors.windows import EVENT_TYPE
@@ -38,8 +38,9 @@ SCROBBLE_MS = 240_000
 REWIND_MS = 10_000
 """Players go back a little when they resume; a play further before the pause is a new listen."""
 
-KINDS = PLAYED, PAUSED, SKIPPED = [EVENT_TYPE.categories.to_list().index(kind) for kind in ("play", "pause", "skip")]
-_ENDED_BY = [*EVENT_TYPE.categories, "timeout"]
+PLAYED, PAUSED, _SKIPPED = _MOVES = [EVENT_TYPE.categories.to_list().index(kind) for kind in ("play", "pause", "skip")]
+_IS_MOVE = np.isin(np.arange(len(EVENT_TYPE.categories)), _MOVES)
+_ENDED_BY = pl.Series([*EVENT_TYPE.categories, "timeout"])
 _TIMEOUT = len(_ENDED_BY) - 1
 _TEXTS = ["event_id", "tenant", "source", "user_id", "track_id", "platform", "country", "device", "session_id"]
 _NUMBERS: Schema = {
@@ -53,16 +54,16 @@ _NUMBERS: Schema = {
     "duration_ms": pl.Int32,
 }
 MOVE: Schema = {**_NUMBERS, **dict.fromkeys(_TEXTS, pl.String)}
-"""A play, pause or skip; `clock` is stream time after it."""
-_MEMORY: dict[str, tuple[Any, Any]] = {
-    "behind": (pl.Boolean, False),
-    "last": (pl.Boolean, False),  # no move of its key came after it, in whatever lane
-    "newest": (pl.Int64, NEVER),  # timestamp of the newest play of the key
-    "stretch": (pl.Int32, 0),
-    "heard": (pl.Int64, 0),  # of the listen, before this play or up to this pause
-    "scrobbled": (pl.Boolean, False),  # the listen has been counted as a scrobble
+"""An event; what is no play, pause or skip is passed over. `clock` is stream time after it."""
+_MEMORY: Schema = {
+    "behind": pl.Boolean,
+    "last": pl.Boolean,  # no move of its key came after it, in whatever lane
+    "newest": pl.Int64,  # timestamp of the newest play of the key
+    "stretch": pl.Int32,
+    "heard": pl.Int64,  # of the listen, before this play or up to this pause
+    "scrobbled": pl.Boolean,  # the listen has been counted as a scrobble
 }
-HEAD: Schema = {**MOVE, "listen_id": pl.String, **{name: kind for name, (kind, _) in _MEMORY.items()}}
+HEAD: Schema = {**MOVE, "listen_id": pl.String, **_MEMORY}
 """What is kept of a lane: an open play, a pause that may be resumed, or a skip (for `newest` alone)."""
 
 PLAY: Schema = {
@@ -93,7 +94,7 @@ def fold(
         pl.concat([heads.select("listen_id"), *listens])
     )
     texts = texts.rechunk()  # rows are gathered 20 times faster from one chunk than from two
-    lane = _in_lanes(_columns(heads, moves), timeout_ms)
+    lane = _in_lanes(_columns(heads, moves), heads, timeout_ms)
     _join_listens(lane, timeout_ms)
     _end_stretches(lane, timeout_ms, clock)
     return _finished(lane, texts, timeout_ms), _open(lane, texts, timeout_ms, clock)
@@ -105,26 +106,26 @@ def _columns(heads: pl.DataFrame, moves: list[pl.DataFrame]) -> Columns:
     numbers = numbers.with_columns(pl.col(pl.Int32).fill_null(-1))
     told: Columns = {name: numbers[name].to_numpy() for name in _NUMBERS}
     told["row"] = np.arange(len(numbers))
-    told["head"] = told["row"] < heads.height
-    for name, (_, missing) in _MEMORY.items():
-        known = heads[name].to_numpy()
-        told[name] = np.concatenate((known, np.full(len(numbers) - heads.height, missing, known.dtype)))
-    latest_last = np.argsort(told["last"][: heads.height], kind="stable")
-    log = np.concatenate((latest_last, told["row"][heads.height :]))
-    order = log[np.argsort(told["key"][log], kind="stable")]
-    return {name: values[order] for name, values in told.items()}
+    latest_last = np.argsort(heads["last"].to_numpy(), kind="stable")
+    known = heads.height + np.flatnonzero(_IS_MOVE[told["kind"][heads.height :]])
+    log = np.concatenate((latest_last, known))
+    return picked(told, log[sorting(told["key"][log])])
 
 
-def _in_lanes(rows: Columns, timeout_ms: int) -> Columns:
+def _in_lanes(rows: Columns, heads: pl.DataFrame, timeout_ms: int) -> Columns:
     """The rows sorted by lane, each lane in the order of the log; pauses of what is not played are left out."""
-    track, kind, timestamp, clock, head = (rows[name] for name in ("track", "kind", "timestamp", "clock", "head"))
+    track, kind, timestamp, clock = (rows[name] for name in ("track", "kind", "timestamp", "clock"))
+    head = rows["row"] < heads.height
     same = continues(rows["key"])
     play = kind == PLAYED
-    told = np.where(rows["behind"], NEVER, rows["newest"])
-    newest = running_max(np.where(play & ~head, timestamp, told), first_of(same))
+    was_behind, was_last = (spread(heads[name], rows["row"]) for name in ("behind", "last"))
+    newest = np.where(play & ~head, timestamp, NEVER)
+    newest[head] = heads["newest"].to_numpy()[rows["row"][head]]
+    newest[was_behind] = NEVER
+    newest = running_max(newest, first_of(same))
     known = np.where(same, before(newest), NEVER)
-    old = np.where(head, rows["behind"], (timestamp < known) & (known > clock - timeout_ms))
-    playing = play & (~head | rows["last"])
+    old = np.where(head, was_behind, (timestamp < known) & (known > clock - timeout_ms))
+    playing = play & (~head | was_last)
     soon = clock - before(clock) < timeout_ms
     its_end = same & ~play & ~head & before(playing) & (track == before(track)) & soon
     behind = np.where(its_end, before(old), old)
@@ -132,11 +133,13 @@ def _in_lanes(rows: Columns, timeout_ms: int) -> Columns:
 
     rows["lane"] = rows["key"] | behind.astype(np.uint64)
     if behind.any():
-        rows = picked(rows, np.argsort(rows["lane"], kind="stable"))
+        rows = picked(rows, sorting(rows["lane"]))
     kind, clock = rows["kind"], rows["clock"]
+    rows["head"] = rows["row"] < heads.height
     ends_play = continues(rows["lane"]) & before(kind == PLAYED) & (clock - before(clock) < timeout_ms)
     of_use = (kind != PAUSED) | rows["head"] | ends_play
-    return rows if of_use.all() else picked(rows, np.flatnonzero(of_use))
+    rows = rows if of_use.all() else picked(rows, np.flatnonzero(of_use))
+    return rows | {name: spread(heads[name], rows["row"]) for name in ("stretch", "heard", "scrobbled")}
 
 
 def _join_listens(lane: Columns, timeout_ms: int) -> None:
@@ -181,30 +184,22 @@ def _end_stretches(lane: Columns, timeout_ms: int, clock_now: int) -> None:
 
 
 def _finished(lane: Columns, texts: pl.DataFrame, timeout_ms: int) -> pl.DataFrame:
-    ends = {
-        name: values[lane["done"]]
-        for name, values in {
-            **{name: lane[name] for name in ("row", "timestamp", "timed_out", "ms", "is_stream", "is_scrobble")},
-            "begun": lane["row"][lane["begun"]],
-            "stretch": lane["stretch"].astype(np.int32),
-            "next": np.maximum(lane["timestamp"], after(lane["timestamp"])),
-            "next_kind": after(lane["kind"]),
-        }.items()
-    }
+    done = np.flatnonzero(lane["done"])
+    started, timed_out = lane["timestamp"][done], lane["timed_out"][done]
+    ended = np.maximum(started, after(lane["timestamp"])[done])
     duration = pl.when(pl.col("duration_ms") > 0).then(pl.col("duration_ms"))
-    ended_by = np.where(ends["timed_out"], _TIMEOUT, ends["next_kind"])
     return (
-        texts.select(*_TEXTS, "duration_ms")[ends["row"]]
+        texts[lane["row"][done]]
         .with_columns(
             play_id="event_id",
-            listen_id=texts["listen_id"][ends["begun"]],
-            started_at=ends["timestamp"],
-            ended_at=np.where(ends["timed_out"], ends["timestamp"] + timeout_ms, ends["next"]),
-            ended_by=pl.Series(_ENDED_BY).gather(ended_by),
-            ms_played=ends["ms"],
-            is_stream=ends["is_stream"],
-            is_scrobble=ends["is_scrobble"],
-            stretch=ends["stretch"],
+            listen_id=texts["listen_id"][lane["row"][lane["begun"][done]]],
+            started_at=started,
+            ended_at=np.where(timed_out, started + timeout_ms, ended),
+            ended_by=_ENDED_BY.gather(np.where(timed_out, _TIMEOUT, after(lane["kind"])[done])),
+            ms_played=lane["ms"][done],
+            is_stream=lane["is_stream"][done],
+            is_scrobble=lane["is_scrobble"][done],
+            stretch=lane["stretch"][done],
         )
         .with_columns(completion=(pl.col("ms_played") / duration).clip(upper_bound=1.0))
         .select(pl.col(name).cast(kind) for name, kind in PLAY.items())
@@ -212,24 +207,16 @@ def _finished(lane: Columns, texts: pl.DataFrame, timeout_ms: int) -> pl.DataFra
 
 
 def _open(lane: Columns, texts: pl.DataFrame, timeout_ms: int, clock_now: int) -> pl.DataFrame:
-    kind = lane["kind"]
-    play = kind == PLAYED
-    of_use = np.where(
-        play,
-        ~lane["done"],
-        np.where(
-            kind == PAUSED,
-            clock_now - lane["clock"] < timeout_ms,
-            ~lane["behind"] & (lane["newest"] > clock_now - timeout_ms),
-        ),
-    )
-    kept = ~after(lane["same"]) & of_use
+    lane = picked(lane, np.flatnonzero(~after(lane["same"]))) | {"all": lane["row"]}
+    play, pause = lane["kind"] == PLAYED, lane["kind"] == PAUSED
+    resumable = pause & (clock_now - lane["clock"] < timeout_ms)
+    remembered = ~play & ~pause & ~lane["behind"] & (lane["newest"] > clock_now - timeout_ms)
+    kept = np.flatnonzero((play & ~lane["done"]) | resumable | remembered)
+    begun = texts["listen_id"][lane["all"][lane["begun"][kept]]]
     numbers = {name: lane[name][kept] for name in (*_NUMBERS, *_MEMORY) if name != "duration_ms"}
     return (
         texts[lane["row"][kept]]
-        .with_columns(
-            listen_id=texts["listen_id"][lane["row"][lane["begun"][kept]]],
-            **{name: pl.Series(values) for name, values in numbers.items()},
-        )
+        .with_columns(listen_id=begun, **{name: pl.Series(values) for name, values in numbers.items()})
+        .with_columns(pl.when(pl.Series(play[kept])).then(pl.col(*_TEXTS)))
         .select(pl.col(name).cast(kind) for name, kind in HEAD.items())
     )

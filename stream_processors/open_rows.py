@@ -23,6 +23,8 @@ FOLD_ROWS = 20_000
 FOLD_SHARE = 4
 """A fold costs a pass over all open rows: it is worthwhile once a quarter as many events wait, or rows time out."""
 _COMPACT_ROWS = 8 * FOLD_ROWS
+_INLINE_BYTES = 12
+"""Texts up to this length stand in the column itself and share no memory."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class OpenRows:
     def put(self, rows: pl.DataFrame) -> None:
         """Puts rows back; with `take`, one fold."""
         self.rows = pl.concat([self.rows, rows])
-        if self._taken > max(_COMPACT_ROWS, self.rows.height):
+        if self._taken > max(_COMPACT_ROWS, 2 * self.rows.height):
             self.rows, self._taken = _compacted(self.rows), 0
         self._look_at_clocks()
 
@@ -153,6 +155,9 @@ def _bytes(frame: pl.DataFrame) -> Callable[[], bytes]:
 
 def _compacted(frame: pl.DataFrame) -> pl.DataFrame:
     """The same rows in memory of their own: a text that is kept keeps all texts of its batch in memory otherwise."""
-    copied = pl.from_arrow(frame.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()))
+    frame = frame.rechunk()
+    longest = frame.select(pl.col(pl.String).str.len_bytes().max()).row(0, named=True)
+    long = frame.select(name for name, length in longest.items() if (length or 0) > _INLINE_BYTES)
+    copied = pl.from_arrow(long.to_arrow(compat_level=pl.CompatLevel.oldest()))
     assert isinstance(copied, pl.DataFrame)
-    return copied
+    return frame.with_columns(copied.get_columns())

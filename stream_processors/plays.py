@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from stream_processors import lanes
-from stream_processors.listens import HEAD, KINDS, MOVE, PLAY, fold
+from stream_processors.listens import HEAD, MOVE, PLAY, fold
 from stream_processors.open_rows import OpenRows
 from stream_processors.segment import Segment
 from stream_processors.windows import EVENT_TYPE
@@ -34,7 +34,7 @@ class OpenPlays:
         """
         kind = pl.col("event_type").cast(EVENT_TYPE).to_physical()
         self._open.wait(
-            frame.filter(kind.is_in(KINDS)).select(
+            frame.select(
                 (pl.col("tenant").hash(1) ^ pl.col("user_id").hash(2) ^ pl.col("device").hash(3)).alias("key")
                 & pl.lit(lanes.WITHOUT_LANE, pl.UInt64),
                 pl.col("track_id").hash(4).alias("track"),
@@ -42,16 +42,6 @@ class OpenPlays:
                 *(pl.col(name).cast(MOVE[name]) for name in MOVE if name not in ("key", "track", "kind")),
             )
         )
-
-    @property
-    def waiting(self) -> int:
-        """Events that are not folded yet."""
-        return self._open.waiting
-
-    @property
-    def open_rows(self) -> int:
-        """Unfinished and resumable plays."""
-        return self._open.rows.height
 
     def due(self, clock: int) -> bool:
         """Whether `take` at stream time `clock` is worth its cost; without it nothing is lost, only later."""

@@ -21,12 +21,15 @@ from stream_processors.lanes import (
     Bools,
     Columns,
     Ints,
+    Keys,
     after,
     before,
     continues,
     first_of,
     picked,
     running_max,
+    sorting,
+    spread,
 )
 from stream_processors.open_rows import OpenRows, Schema
 from stream_processors.segment import Segment
@@ -36,6 +39,15 @@ EVENTS_MAX = 10_000
 _COUNTED = {"plays": "play", "skips": "skip", "likes": "like", "shares": "share"}
 _KINDS = {column: EVENT_TYPE.categories.to_list().index(kind) for column, kind in _COUNTED.items()}
 _DEVICE = np.uint64(0xD1CE)
+_BITS = 15
+_MASK = (1 << _BITS) - 1
+_PACKED = np.array(
+    [
+        1 + sum(1 << (_BITS * (1 + i)) for i, known in enumerate(_KINDS.values()) if known == kind)
+        for kind in range(len(EVENT_TYPE.categories))
+    ]
+)
+"""What an event adds to the five counts of a session, which has at most 10,000 events: all in one number."""
 _TEXTS = ["event_id", "tenant", "source", "user_id", "platform", "country"]
 _NUMBERS: Schema = {
     "key": pl.UInt64,
@@ -99,16 +111,6 @@ class OpenSessions:
             )
         )
 
-    @property
-    def waiting(self) -> int:
-        """Events that are not folded yet."""
-        return self._open.waiting
-
-    @property
-    def open_rows(self) -> int:
-        """Sessions that go on."""
-        return self._open.rows.height
-
     def due(self, clock: int) -> bool:
         """Whether `take` at stream time `clock` is worth its cost; without it nothing is lost, only later."""
         return self._open.due(clock - self._gap_ms - 1)
@@ -122,51 +124,52 @@ class OpenSessions:
             return pl.DataFrame(schema=SESSION)
         heads, events = self._open.take(clock - self._gap_ms - 1)
         parts = [heads.rechunk(), *events]
-        lane = _in_lanes(_columns(parts), self._gap_ms)
-        begins = _borders(lane, self._gap_ms, self._events_max)
-        sessions = self._summed(lane, begins)
+        lane = _in_lanes(_columns(parts), parts[0], self._gap_ms)
+        begins = _borders(lane, parts[0], self._gap_ms, self._events_max)
+        sessions = self._summed(lane, parts[0], begins)
         follows = after(continues(lane["lane"]))[sessions["end"]]
-        by_size = follows & ~lane["apart"][np.minimum(sessions["end"] + 1, len(begins) - 1)]
+        by_size = follows & ~after(lane["apart"])[sessions["end"]]
         closed = follows | (clock - sessions["clock"] > self._gap_ms)
         sessions["ended_by"] = by_size.astype(np.int64)
         self._open.put(_rows(parts, picked(sessions, np.flatnonzero(~closed)), _OPEN))
         finished = picked(sessions, np.flatnonzero(closed))
         self._items.forget(int((finished["tracks"] + finished["devices"]).sum()), lambda: self._open.rows["owner"])
-        return _rows(parts, finished, {**SESSION})
+        return _rows(parts, finished, SESSION)
 
-    def _summed(self, lane: Columns, begins: Bools) -> Columns:
-        """One row per session: what its head says and what its events add."""
+    def _summed(self, lane: Columns, heads: pl.DataFrame, begins: Bools) -> Columns:
+        """One row per session: what its head says, if it begins with one, and what its events add."""
         start = np.flatnonzero(begins)
         end = np.append(start[1:], len(begins)) - 1
-        nth = np.cumsum(begins) - 1
-        fresh = ~lane["head"]
-        owner = lane["owner"][start]
-        sums: Columns = {"ms_played": np.add.reduceat(lane["ms_played"], start)}
-        lane["events"] = lane["events"] + fresh
-        for name, kind in _KINDS.items():
-            lane[name] = lane[name] + (fresh & (lane["kind"] == kind))
-        same = ~begins
-        track = np.flatnonzero(fresh & ~(same & (lane["track"] == before(lane["track"]))))
-        told = lane["device"] != 0
-        device = np.flatnonzero(fresh & told & ~(same & (lane["device"] == before(lane["device"]))))
-        places = np.concatenate((track, device))
-        items = np.concatenate((lane["track"][track], lane["device"][device] ^ _DEVICE))
-        is_new = self._items.add(owner[nth[places]], items)
-        lane["tracks"][track] += is_new[: len(track)]
-        lane["devices"][device] += is_new[len(track) :]
-        for name in _SUMS:
-            sums[name] = np.add.reduceat(lane[name], start)
-        return {
+        sessions: Columns = {
             **{name: lane[name][end] for name in ("track", "device", "kind", "timestamp", "clock", "newest")},
-            **sums,
-            "key": lane["key"][start],
-            "owner": owner,
-            "row": lane["row"][start],
-            "behind": lane["behind"][start],
-            "started_at": np.minimum.reduceat(lane["started_at"], start),
-            "ended_at": np.maximum.reduceat(lane["ended_at"], start),
+            **{name: lane[name][start] for name in ("key", "owner", "row", "behind")},
             "end": end,
+            "ms_played": np.add.reduceat(lane["ms_played"], start),
+            "started_at": np.minimum.reduceat(lane["timestamp"], start),
+            "ended_at": np.maximum.reduceat(lane["timestamp"], start),
         }
+        is_head = lane["row"] < heads.height
+        counts = np.add.reduceat(np.where(is_head, 0, _PACKED[lane["kind"]]), start)
+        tracks, devices = self._new_items(lane, is_head, begins, sessions["owner"])
+        added = {name: counts >> (_BITS * i) & _MASK for i, name in enumerate(("events", *_KINDS))}
+        for name, more in (added | {"tracks": tracks, "devices": devices}).items():
+            sessions[name] = spread(heads[name], sessions["row"]) + more
+        old = np.flatnonzero(sessions["row"] < heads.height)
+        for name, choose in (("started_at", np.minimum), ("ended_at", np.maximum)):
+            sessions[name][old] = choose(sessions[name][old], heads[name].to_numpy()[sessions["row"][old]])
+        return sessions
+
+    def _new_items(self, lane: Columns, is_head: Bools, begins: Bools, owner: Keys) -> tuple[Ints, Ints]:
+        """How many tracks and devices each session has not had before. Only changes of the item need to be asked."""
+        nth = np.cumsum(begins) - 1
+        track = np.flatnonzero(~is_head & (begins | (lane["track"] != before(lane["track"]))))
+        other = begins | (lane["device"] != before(lane["device"]))
+        device = np.flatnonzero(~is_head & other & (lane["device"] != 0))
+        of = nth[np.concatenate((track, device))]
+        items = np.concatenate((lane["track"][track], lane["device"][device] ^ _DEVICE))
+        is_new = self._items.add(owner[of], items)
+        tracks, devices = of[: len(track)][is_new[: len(track)]], of[len(track) :][is_new[len(track) :]]
+        return np.bincount(tracks, minlength=len(owner)), np.bincount(devices, minlength=len(owner))
 
     def segments(self) -> dict[str, Segment]:
         """The state by name; a snapshot writes what has changed since the last."""
@@ -177,33 +180,27 @@ class OpenSessions:
 def _columns(parts: list[pl.DataFrame]) -> Columns:
     """All numbers of the heads and then of the events, sorted by key, each key in the order of the log."""
     numbers = pl.concat([part.select(*_NUMBERS) for part in parts], rechunk=True)
-    heads, events = parts[0], len(numbers) - parts[0].height
     told: Columns = {name: numbers[name].to_numpy() for name in _NUMBERS}
     told["row"] = np.arange(len(numbers))
-    told["head"] = told["row"] < heads.height
-    fresh = told["timestamp"][heads.height :]
-    for name in ("newest", "started_at", "ended_at"):
-        told[name] = np.concatenate((heads[name].to_numpy(), fresh))
-    for name in ("behind", *_SUMS):
-        known = heads[name].to_numpy()
-        told[name] = np.concatenate((known, np.zeros(events, known.dtype)))
-    return picked(told, np.argsort(told["key"], kind="stable"))
+    return picked(told, sorting(told["key"]))
 
 
-def _in_lanes(rows: Columns, gap_ms: int) -> Columns:
-    """The rows sorted by lane, each lane in the order of the log."""
+def _in_lanes(rows: Columns, heads: pl.DataFrame, gap_ms: int) -> Columns:
+    """The rows sorted by lane, each lane in the order of the log; adds `newest`, what each row says about it."""
     timestamp, clock = rows["timestamp"], rows["clock"]
     same = continues(rows["key"])
-    newest = running_max(np.where(rows["behind"], NEVER, rows["newest"]), first_of(same))
+    is_head = rows["row"] < heads.height
+    was_behind = spread(heads["behind"], rows["row"])
+    says = rows["newest"] = np.where(is_head, spread(heads["newest"], rows["row"]), timestamp)
+    newest = running_max(np.where(was_behind, NEVER, says), first_of(same))
     known = np.where(same, before(newest), NEVER)
-    old = (timestamp < known - gap_ms) & (known >= clock - gap_ms)
-    rows["behind"] = np.where(rows["head"], rows["behind"], old)
+    rows["behind"] = np.where(is_head, was_behind, (timestamp < known - gap_ms) & (known >= clock - gap_ms))
     rows["lane"] = rows["key"] | rows["behind"].astype(np.uint64)
-    return picked(rows, np.argsort(rows["lane"], kind="stable")) if rows["behind"].any() else rows
+    return picked(rows, sorting(rows["lane"])) if rows["behind"].any() else rows
 
 
-def _borders(lane: Columns, gap_ms: int, events_max: int) -> Bools:
-    """Where a session begins; adds `newest` up to each row, and `apart`: it begins because of a gap."""
+def _borders(lane: Columns, heads: pl.DataFrame, gap_ms: int, events_max: int) -> Bools:
+    """Where a session begins; makes `newest` that up to each row, and adds `apart`: it begins because of a gap."""
     timestamp, clock = lane["timestamp"], lane["clock"]
     same = continues(lane["lane"])
     near = same & (clock - before(clock) <= gap_ms) & (before(timestamp) - timestamp <= gap_ms)
@@ -211,8 +208,9 @@ def _borders(lane: Columns, gap_ms: int, events_max: int) -> Bools:
     near &= timestamp - before(newest) <= gap_ms
     lane["apart"] = ~near
     first = first_of(near)
-    place: Ints = np.arange(len(near)) - first
-    number = (lane["events"][first] + place - lane["head"][first]) // events_max
+    had = spread(heads["events"], lane["row"])
+    events = np.arange(len(near)) - first + (had - (had > 0))[first]
+    number = events // events_max
     begins: Bools = ~near | (number != before(number))
     return begins
 
