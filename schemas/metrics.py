@@ -51,6 +51,11 @@ SINK_LAG = Gauge("crossfade_sink_lag_records", "Records behind the end of the to
 SINK_COMMIT_SECONDS = Histogram("crossfade_sink_commit_seconds", "Time of one warehouse transaction.")
 SINK_KNOWN_IDS = Gauge("crossfade_sink_known_ids", "Ids kept for de-duplication, 8 bytes each.", ["table"])
 SINK_WAITING = Gauge("crossfade_sink_waiting", "1 while the sink waits for the warehouse; Kafka keeps the records.")
+LEDGER_DIFFERENCE = Gauge(
+    "crossfade_ledger_difference_events", "Accepted events that are nowhere, over all hours.", ["tenant", "source"]
+)
+LEDGER_SOURCE = Gauge("crossfade_ledger_source_events", "The ledger by way in.", ["tenant", "source", "entry"])
+LEDGER_AGE = Gauge("crossfade_ledger_in_flight_age_seconds", "Age of the oldest accepted event that is in flight.")
 LEDGER = Gauge("crossfade_ledger_events", "The loss ledger.", ["entry"])  # entry: accepted, loaded, ...
 
 DEAD_LETTERED = Counter("crossfade_dead_letters", "Records sent to dead-letters.", ["stage", "reason"])

@@ -36,7 +36,7 @@ def main() -> int:
     try:
         wait_for_broker(own)
         sink = Sink(own, lambda: open_target(own))
-        watch = Watch(own, sink)
+        watch = Watch(own, sink, sink.now_ms)
         serve(own.stage_host, own.sink_metrics_port, watch.health)
         sink.run(stopped)
         watch.stop()

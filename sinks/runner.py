@@ -46,7 +46,7 @@ class Sink:
         self, settings: Settings, open_target: Callable[[], Target], now_ms: Callable[[], int] | None = None
     ) -> None:
         self._settings, self._open_target = settings, open_target
-        self._now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
+        self.now_ms = now_ms or (lambda: time.time_ns() // 1_000_000)
         self._codecs: dict[str, Codec] = {}
         self._progress: dict[Place, Progress] = {}
         self._reader: Reader | None = None
@@ -97,7 +97,7 @@ class Sink:
         try:
             windows = Windows(settings.window_ms, settings.grace_ms)
             batcher = Batcher(self._codecs, windows, target.held, horizons(settings))
-            loading = Loading(settings, target, batcher, client, self._now_ms)
+            loading = Loading(settings, target, batcher, client, self.now_ms)
             self._progress = loading.begin()
             self._reader = target.reader
             _log.info("loading", partitions=len(self._progress), known_ids=sum(map(len, batcher.seen.values())))

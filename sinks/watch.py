@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import structlog
@@ -12,6 +12,8 @@ import structlog
 from schemas import metrics, topics
 from schemas.kafka import KafkaUnavailableError, admin
 from schemas.settings import Settings
+from sinks.audit import EVERY_S as AUDIT_EVERY_S
+from sinks.audit import Audit, oldest_unread_ms
 from sinks.ledger import counts, ends_of, figures, lags, sink_topics
 from sinks.target import Place, Progress
 from warehouse.runner import Reader, WarehouseError
@@ -42,19 +44,28 @@ class Watched(Protocol):
 
 
 class Watch:
-    """A thread that keeps lag and ledger fresh (see EVERY_S); None while Kafka or the warehouse is away."""
+    """A thread that keeps lag and ledger fresh (see EVERY_S), and one that audits the ledger less often.
 
-    def __init__(self, settings: Settings, sink: Watched) -> None:
-        self._sink = sink
-        self._client = admin(settings)
+    Lag and ledger are None while Kafka or the warehouse is away.
+    """
+
+    def __init__(self, settings: Settings, sink: Watched, now_ms: Callable[[], int]) -> None:
+        self._settings, self._sink = settings, sink
+        self._audit = Audit(settings, now_ms)
+        self._audit_every_s = AUDIT_EVERY_S[settings.warehouse]
+        self._client = admin(settings)  # may be shared between threads
         self._topics = sink_topics()
         self._ledger_every_s = LEDGER_EVERY_S[settings.warehouse]
         self._asked_at = float("-inf")
         self._asked_for: Mapping[Place, Progress] = {}
         self._state: dict[str, Any] = {"lag": None, "ledger": None}
         self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
-        self._thread.start()
+        self._threads = [
+            threading.Thread(target=target, daemon=True, name=name)
+            for name, target in (("watch", self._run), ("audit", self._run_audit))
+        ]
+        for thread in self._threads:
+            thread.start()
 
     def health(self) -> dict[str, Any]:
         """What /healthz answers: not ok while the sink waits for the warehouse, and `waiting_for` says why."""
@@ -91,7 +102,20 @@ class Watch:
             metrics.SINK_LAG.labels(topic).set(records)
         self._state = {"lag": sum(lag.values()) if progress else None, "ledger": ledger}
 
+    def _run_audit(self) -> None:
+        while not self._stopped.wait(self._audit_every_s):
+            try:
+                if (source := self._sink.reader) is not None:
+                    found, ends = counts(source), ends_of(self._client, [topics.EVENTS])
+                    oldest_ms = oldest_unread_ms(self._settings, found.progress, ends)
+                    self._audit.look(source, figures(found, ends), oldest_ms)
+            except (KafkaUnavailableError, WarehouseError) as error:
+                _log.debug("no audit now", why=str(error))
+            except Exception as error:  # as above
+                _log.warning("no audit now", why=repr(error))
+
     def stop(self) -> None:
-        """Ends the thread."""
+        """Ends the threads."""
         self._stopped.set()
-        self._thread.join(2)
+        for thread in self._threads:
+            thread.join(1)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import duckdb
     from google.cloud import bigquery
 
-VIEWS = ("current_insights", "current_tracks", "enriched_events", "alerts", "ledger_balance")
+VIEWS = ("current_insights", "current_tracks", "enriched_events", "alerts", "ledger_balance", "ledger_hours")
 """Each after those it asks."""
 
 PROGRESS = Table(

@@ -96,3 +96,18 @@ def test_ledger_balance_adds_up(shelf: Shelf) -> None:
     assert shelf.ask("SELECT accepted, loaded, dead_lettered, deduplicated, difference FROM ledger_balance") == [
         {"accepted": 7, "loaded": 3, "dead_lettered": 1, "deduplicated": 2, "difference": 1}
     ]
+
+
+def test_ledger_hours_recounts_the_rows(shelf: Shelf) -> None:
+    """A row that is gone shows in its hour and way in; what waits for its letter is in flight, with age."""
+    entry = {"tenant": "a", "source": "replay", "hour": at(0), "committed_at": at(5)}
+    shelf.put("ledger", **entry, entry_id="listening-events/0/0", accepted=4, loaded=2, deduplicated=1)
+    shelf.put("ledger", **entry, entry_id="dead-letters/0/0", accepted=1, dead_lettered=1)
+    shelf.put("events", event_id="1", tenant="a", source="replay", received_at=at(3))
+    shelf.put("dead_letters", dead_letter_id="d", tenant="a", source="replay", failed_at=at(4))
+    shelf.put("dead_letters", dead_letter_id="p", tenant="a", source="replay", failed_at=at(4), topic="plays")
+    (row,) = shelf.ask("SELECT * FROM ledger_hours")
+    assert (row["hour"], row["tenant"], row["source"], row["in_flight_since"]) == (at(0), "a", "replay", at(5))
+    figures = ("accepted", "loaded", "dead_lettered", "deduplicated", "in_flight", "difference")
+    assert [row[name] for name in figures] == [5, 1, 1, 1, 1, 1]
+    assert row["age_s"] > 0
