@@ -99,7 +99,7 @@ def generate(shape: Shape) -> Log:
     kinds, silent = np.zeros(len(ends), np.int64), np.full(len(ends), -1)
     sentinels = _frame(n + ends, ends, names, closing, kinds, silent, shape)
     profile = np.concatenate((user, ends)) % len(_PROFILES)
-    told = pl.DataFrame(_PROFILES).select("platform", "country")[profile]
+    told = pl.DataFrame(_PROFILES).select("platform", "country", "app_version")[profile]
     return Log(shape, pl.concat([events, sentinels]).hstack(told), profile)
 
 

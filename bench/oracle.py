@@ -13,8 +13,9 @@ from schemas.codec import Codec
 
 COUNTS = [*TYPES, "ms_played"]
 _KEYS = ["window", "track_id"]
-_PRODUCT_KEYS = ["window", "scope", "event_type", "platform", "country", "track_id"]
-_PRODUCT_COUNTS = ["events", "users", "plays", "skips", "likes", "shares", "ms_played", "late_count"]
+_SERIES = ["event_type", "platform", "country", "app_version"]
+_PRODUCT_KEYS = ["window", "scope", *_SERIES, "track_id"]
+_PRODUCT_COUNTS = ["events", "users", *(f"{name}s" for name in TYPES), "ms_played", "late_count"]
 
 
 def simple(log: Log, window_ms: int) -> pl.DataFrame:
@@ -37,17 +38,17 @@ def parts(log: Log, window_ms: int) -> int:
 
 
 def product(log: Log, window_ms: int) -> pl.DataFrame:
-    """Rows of the complete worker: windows by series (type, platform, country) and by track."""
+    """Rows of the complete worker: windows by series (type, platform, country, app version) and by track."""
     kind = pl.col("event_type")
     counts = [
         pl.len().cast(pl.Int64).alias("events"),
         pl.col("user_id").n_unique().cast(pl.Int64).alias("users"),
-        *((kind == name).sum().cast(pl.Int64).alias(f"{name}s") for name in ("play", "skip", "like", "share")),
+        *((kind == name).sum().cast(pl.Int64).alias(f"{name}s") for name in TYPES),
         pl.col("ms_played").sum(),
         pl.lit(0, pl.Int64).alias("late_count"),
     ]
     events = _events(log, window_ms)
-    series = events.group_by("window", "event_type", "platform", "country").agg(counts)
+    series = events.group_by("window", *_SERIES).agg(counts)
     tracks = events.group_by(_KEYS).agg(counts)
     both = [
         frame.with_columns(
@@ -101,6 +102,7 @@ def problem_of_product(rows: Sequence[Row], wanted: pl.DataFrame, window_ms: int
         frame.rename({"window_start": "window"})
         .filter(
             (pl.col("window_end") - pl.col("window") == window_ms)
+            & (pl.col("emit") == "final")
             & pl.col("scope").cast(pl.String).is_in(["series", "track"])
             & (pl.col("window") <= wanted["window"].max())
         )

@@ -7,13 +7,15 @@ import functools
 import os
 import struct
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
 import faust
+import numpy as np
 import polars as pl
+import pyarrow as pa
 from faust.types import TP
 
 from bench.jobs import job
@@ -22,8 +24,10 @@ from schemas import topics
 from schemas.codec import Codec
 from schemas.event_time import Windows as Clockwork
 from schemas.kafka import admin, partitions_of
+from schemas.record_batch import record_batches
 from schemas.settings import Settings
 from stream_processors import frames
+from stream_processors import outbox as outbox_parts
 from stream_processors.outbox import Outbox
 from stream_processors.resumable import Resumable
 from stream_processors.segment import Segment
@@ -155,51 +159,66 @@ class MergedWindows:
         return {"waiting": Segment(self._changes, lambda: frames.to_bytes(pl.concat([EMPTY, *self._waiting])))}
 
 
-class SimpleJob:
-    """What the two agents do with a batch."""
+class Results(Outbox):
+    """Results whose bytes are made here: emit_rows would write Avro, which the other engines do not."""
+
+    def emit_bytes(self, topic: str, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray) -> None:
+        """Queues a record per key."""
+        for data, records in record_batches(keys, values, time.time_ns() // 1_000_000):
+            self._queued.append((topic, 0, outbox_parts._Ready(data, records)))
+
+
+class EventsAgent:
+    """Events to the parts of windows that this partition has closed."""
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox, self._wire = outbox, CursorWire(Codec("listening_event"), COLUMNS)
         self.consumed = 0
 
-    def events(self, partition: int, state: PartitionWindows, batch: EventBatch) -> None:
+    def process(self, partition: int, state: PartitionWindows, batch: EventBatch) -> None:
         """Counts a batch of events, and tells the merge what that has closed."""
         closed = state.add(self._wire.read(batch), batch.next)
         if closed is not None:
             value = _HEAD.pack(partition, state.clock) + frames.to_bytes(closed)
-            self._outbox.emit(PARTS, str(partition).encode(), value, partition=0)
+            self._outbox.emit(PARTS, str(partition).encode(), value)
         self.consumed += len(batch)
         job.tell(self.consumed)
 
-    def parts(self, _partition: int, state: MergedWindows, batch: EventBatch) -> None:
+    def settle(self, partition: int, state: PartitionWindows) -> None:
+        """Nothing is put off."""
+
+
+class MergeAgent:
+    """Parts of windows to final rows."""
+
+    def __init__(self, outbox: Results) -> None:
+        self._outbox = outbox
+
+    def process(self, _partition: int, state: MergedWindows, batch: EventBatch) -> None:
         """Adds the parts of windows, and emits the windows that are final, a record per track."""
         for record in batch.records():
             if record.offset >= (state.next or 0):
                 value = bytes(record.value)
                 partition, clock = _HEAD.unpack_from(value)
                 final = state.add(partition, clock, frames.from_bytes(value[_HEAD.size :]))
-                if final is not None:
+                if final is not None and final.height:
                     self._emit(final)
         state.next = batch.next
 
     def _emit(self, final: pl.DataFrame) -> None:
-        keys = final.select(pl.concat_str("window", "track_id", separator="/").cast(pl.Binary)).to_series().to_list()
-        values = final.select(*job.TYPES, "ms_played").to_numpy().astype(">i8").tobytes()
-        for at, key in enumerate(keys):
-            self._outbox.emit(job.OUTPUT, key, values[at * job.ROW.size : (at + 1) * job.ROW.size])
+        key = pl.concat_str("window", "track_id", separator="/").cast(pl.Binary)
+        keys = final.select(key).to_series().to_arrow().cast(pa.large_binary())
+        counts = final.select(*job.TYPES, "ms_played").to_numpy().astype(">i8").tobytes()
+        places = np.arange(final.height + 1, dtype=np.int64) * job.ROW.size
+        buffers = [None, pa.py_buffer(places), pa.py_buffer(counts)]
+        values = pa.Array.from_buffers(pa.large_binary(), final.height, buffers)
+        self._outbox.emit_bytes(job.OUTPUT, keys, values)
 
-
-@dataclass(frozen=True)
-class Step:
-    """An agent that puts nothing off."""
-
-    process: Callable[[int, Any, EventBatch], None]
-
-    def settle(self, partition: int, state: Any) -> None:
+    def settle(self, partition: int, state: MergedWindows) -> None:
         """Nothing is put off."""
 
 
-def create(settings: Settings) -> tuple[Any, SimpleJob]:
+def create(settings: Settings) -> Any:
     """The Faust app, wired like stream_processors.app."""
     guard.check()
     partitions = len(partitions_of(admin(settings), job.INPUT))
@@ -218,8 +237,7 @@ def create(settings: Settings) -> tuple[Any, SimpleJob]:
         producer_max_request_size=topics.MESSAGE_MAX_BYTES,
         web_enabled=False,
     )
-    outbox = Outbox(settings)
-    simple = SimpleJob(outbox)
+    outbox = Results(settings)
     load = functools.partial(MergedWindows, partitions)
     stages: dict[str, Resumable[Any]] = {
         job.INPUT: Resumable(
@@ -228,7 +246,7 @@ def create(settings: Settings) -> tuple[Any, SimpleJob]:
             Snapshots(_table(app, "open", partitions), "1"),
             outbox,
             PartitionWindows,
-            Step(simple.events),
+            EventsAgent(outbox),
             job.SNAPSHOT_EVERY_MS,
         ),
         PARTS: Resumable(
@@ -237,7 +255,7 @@ def create(settings: Settings) -> tuple[Any, SimpleJob]:
             Snapshots(_table(app, "waiting", 1), "1"),
             outbox,
             load,
-            Step(simple.parts),
+            MergeAgent(outbox),
             job.SNAPSHOT_EVERY_MS,
         ),
     }
@@ -260,7 +278,7 @@ def create(settings: Settings) -> tuple[Any, SimpleJob]:
         for stage in stages.values():
             await stage.save_quiet_partitions()
 
-    return app, simple
+    return app
 
 
 def _table(app: Any, name: str, partitions: int) -> Any:
@@ -297,7 +315,7 @@ def main() -> None:
     """Runs until SIGTERM."""
     _keep_freed_memory()
     settings = Settings(kafka_bootstrap_servers=job.BOOTSTRAP, data_dir=Path(job.DIRECTORY))
-    app, _ = create(settings)
+    app = create(settings)
     sys.argv = ["worker"]
     faust.Worker(
         app, loglevel="WARNING", quiet=True, redirect_stdouts=False, override_logging=False
