@@ -14,21 +14,20 @@ from typing import Any, NoReturn
 
 import faust
 import polars as pl
-from faust.types import TP
 
 from bench.jobs import job
 from bench.jobs.cursor import CursorWire
-from schemas import topics
 from schemas.codec import Codec
 from schemas.event_time import Windows as Clockwork
 from schemas.kafka import admin, partitions_of
 from schemas.settings import Settings
 from stream_processors import frames
+from stream_processors.app import attach, faust_app, table
 from stream_processors.outbox import Outbox
 from stream_processors.resumable import Resumable
 from stream_processors.segment import Segment
 from stream_processors.snapshots import Snapshots
-from stream_processors.transport import BatchSchema, EventBatch, guard
+from stream_processors.transport import EventBatch
 
 PARTS = f"{job.OUTPUT}-parts"
 CLOCKWORK = Clockwork(job.WINDOW_MS, job.GRACE_MS)
@@ -162,20 +161,27 @@ class SimpleJob:
         self._outbox, self._wire = outbox, CursorWire(Codec("listening_event"), COLUMNS)
         self.consumed = 0
 
-    def events(self, partition: int, state: PartitionWindows, batch: EventBatch) -> None:
+    def read_events(self, batch: EventBatch) -> pl.DataFrame:
+        """Decodes a batch of events."""
+        return self._wire.read(batch)
+
+    def events(self, partition: int, state: PartitionWindows, batch: EventBatch, decoded: pl.DataFrame) -> None:
         """Counts a batch of events, and tells the merge what that has closed."""
-        closed = state.add(self._wire.read(batch), batch.next)
+        closed = state.add(decoded, batch.next)
         if closed is not None:
             value = _HEAD.pack(partition, state.clock) + frames.to_bytes(closed)
             self._outbox.emit(PARTS, str(partition).encode(), value, partition=0)
         self.consumed += len(batch)
         job.tell(self.consumed)
 
-    def parts(self, _partition: int, state: MergedWindows, batch: EventBatch) -> None:
+    def read_parts(self, batch: EventBatch) -> list[tuple[int, bytes]]:
+        """The parts of windows, each with its offset."""
+        return [(record.offset, bytes(record.value)) for record in batch.records()]
+
+    def parts(self, _partition: int, state: MergedWindows, batch: EventBatch, content: list[tuple[int, bytes]]) -> None:
         """Adds the parts of windows, and emits the windows that are final, a record per track."""
-        for record in batch.records():
-            if record.offset >= (state.next or 0):
-                value = bytes(record.value)
+        for offset, value in content:
+            if offset >= (state.next or 0):
                 partition, clock = _HEAD.unpack_from(value)
                 final = state.add(partition, clock, frames.from_bytes(value[_HEAD.size :]))
                 if final is not None:
@@ -193,7 +199,8 @@ class SimpleJob:
 class Step:
     """An agent that puts nothing off."""
 
-    process: Callable[[int, Any, EventBatch], None]
+    read: Callable[[EventBatch], Any]
+    process: Callable[[int, Any, EventBatch, Any], None]
 
     def settle(self, partition: int, state: Any) -> None:
         """Nothing is put off."""
@@ -201,83 +208,22 @@ class Step:
 
 def create(settings: Settings) -> tuple[Any, SimpleJob]:
     """The Faust app, wired like stream_processors.app."""
-    guard.check()
     partitions = len(partitions_of(admin(settings), job.INPUT))
-    app = faust.App(
-        f"{job.OUTPUT}-app",
-        broker=f"columnar://{settings.kafka_bootstrap_servers}",
-        datadir=str(job.DIRECTORY / f"worker-{os.getpid()}"),
-        topic_partitions=partitions,
-        topic_disable_leader=True,
-        stream_buffer_maxsize=8,
-        consumer_max_fetch_size=4 << 20,
-        consumer_auto_offset_reset="earliest",
-        broker_session_timeout=settings.session_timeout_ms / 1000,
-        broker_heartbeat_interval=settings.session_timeout_ms / 3000,
-        broker_commit_interval=1.0,
-        producer_max_request_size=topics.MESSAGE_MAX_BYTES,
-        web_enabled=False,
-    )
+    app = faust_app(settings, f"{job.OUTPUT}-app", partitions, job.DIRECTORY / f"worker-{os.getpid()}")
     outbox = Outbox(settings)
     simple = SimpleJob(outbox)
-    load = functools.partial(MergedWindows, partitions)
-    stages: dict[str, Resumable[Any]] = {
-        job.INPUT: Resumable(
-            app,
-            job.INPUT,
-            Snapshots(_table(app, "open", partitions), "1"),
-            outbox,
-            PartitionWindows,
-            Step(simple.events),
-            job.SNAPSHOT_EVERY_MS,
+    every_ms = job.SNAPSHOT_EVERY_MS
+    events = Step(simple.read_events, simple.events)
+    parts = Step(simple.read_parts, simple.parts)
+    merged = functools.partial(MergedWindows, partitions)
+    stages: list[Resumable[Any]] = [
+        Resumable(
+            app, job.INPUT, Snapshots(table(app, "open", partitions), "1"), outbox, PartitionWindows, events, every_ms
         ),
-        PARTS: Resumable(
-            app,
-            PARTS,
-            Snapshots(_table(app, "waiting", 1), "1"),
-            outbox,
-            load,
-            Step(simple.parts),
-            job.SNAPSHOT_EVERY_MS,
-        ),
-    }
-
-    async def resume_at(tp: TP, earliest: int) -> int:
-        return stages[tp.topic].resume_at(tp.partition, earliest)
-
-    app.resume_at = resume_at
-
-    @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
-    async def forget(_app: Any, _revoked: set[TP], **_kwargs: Any) -> None:
-        for stage in stages.values():
-            stage.forget()
-
-    for stage in stages.values():
-        app.agent(app.topic(stage.topic, schema=BatchSchema(), partitions=None), name=stage.topic)(_agent(stage))
-
-    @app.timer(interval=job.SNAPSHOT_EVERY_MS / 1000)  # type: ignore[untyped-decorator]
-    async def save_quiet_partitions() -> None:
-        for stage in stages.values():
-            await stage.save_quiet_partitions()
-
+        Resumable(app, PARTS, Snapshots(table(app, "waiting", 1), "1"), outbox, merged, parts, every_ms),
+    ]
+    attach(app, stages, every_ms, _fatal)
     return app, simple
-
-
-def _table(app: Any, name: str, partitions: int) -> Any:
-    large = {"max.message.bytes": topics.MESSAGE_MAX_BYTES}
-    return app.Table(
-        name, key_type=str, value_type=bytes, partitions=partitions, extra_topic_configs=large, recovery_buffer_size=4
-    )
-
-
-def _agent(stage: Resumable[Any]) -> Any:
-    async def agent(stream: Any) -> None:
-        try:
-            await stage.run(stream)
-        except Exception as error:
-            _fatal(error)
-
-    return agent
 
 
 def _fatal(error: Exception) -> NoReturn:
