@@ -96,7 +96,7 @@ class OpenRows:
         """Puts rows back; with `take`, one fold."""
         self.rows = pl.concat([self.rows, rows])
         if self._taken > max(_COMPACT_ROWS, 2 * self.rows.height):
-            self.rows, self._taken = _compacted(self.rows), 0
+            self.rows, self._taken = frames.compacted(self.rows), 0
         self._look_at_clocks()
 
     def _look_at_clocks(self) -> None:
@@ -151,13 +151,3 @@ class OpenRows:
 
 def _bytes(frame: pl.DataFrame) -> Callable[[], bytes]:
     return lambda: frames.to_bytes(frame)
-
-
-def _compacted(frame: pl.DataFrame) -> pl.DataFrame:
-    """The same rows in memory of their own: a text that is kept keeps all texts of its batch in memory otherwise."""
-    frame = frame.rechunk()
-    longest = frame.select(pl.col(pl.String).str.len_bytes().max()).row(0, named=True)
-    long = frame.select(name for name, length in longest.items() if (length or 0) > _INLINE_BYTES)
-    copied = pl.from_arrow(long.to_arrow(compat_level=pl.CompatLevel.oldest()))
-    assert isinstance(copied, pl.DataFrame)
-    return frame.with_columns(copied.get_columns())
