@@ -21,7 +21,7 @@ from stream_processors.outbox import Outbox
 from stream_processors.partition import PartitionState, Result
 from stream_processors.sketch import estimate, to_bytes
 from stream_processors.transport import EventBatch
-from stream_processors.wire import BadRecord, Wire
+from stream_processors.wire import BadRecord, Decoded, Wire
 
 PART_BYTES = topics.MESSAGE_MAX_BYTES // 4
 _TELL_EVERY_S = 0.5
@@ -41,9 +41,12 @@ class EventsAgent:
         self._told_early: dict[int, float] = {}
         self._settled: dict[int, float] = {}
 
-    def process(self, partition: int, state: PartitionState, batch: EventBatch) -> None:
+    def read(self, batch: EventBatch) -> Decoded:
+        """Decodes a batch."""
+        return self._wire.read(batch)
+
+    def process(self, partition: int, state: PartitionState, batch: EventBatch, decoded: Decoded) -> None:
         """Takes one batch."""
-        decoded = self._wire.read(batch)
         result = state.add(decoded, batch.next)
         for bad in (*result.bad, *_ahead(batch, result.ahead)):
             self._dead_letter(batch, bad)
@@ -148,11 +151,15 @@ class MergeAgent:
         clockwork = Clockwork(settings.window_ms, settings.grace_ms)
         self._idle = Idle(clockwork, partitions, settings.idle_ms, settings.play_timeout_ms, now_ms())
 
-    def process(self, _partition: int, state: MergeState, batch: EventBatch) -> None:
+    def read(self, batch: EventBatch) -> list[tuple[int, Part]]:
+        """Decodes a batch of parts, each with its offset."""
+        return [(record.offset, Part.decode(bytes(record.value))) for record in batch.records()]
+
+    def process(self, _partition: int, state: MergeState, batch: EventBatch, parts: list[tuple[int, Part]]) -> None:
         """Takes one batch of parts."""
-        for record in batch.records():
-            if record.offset >= (state.next or 0):
-                final, alerts = state.add(Part.decode(bytes(record.value)))
+        for offset, part in parts:
+            if offset >= (state.next or 0):
+                final, alerts = state.add(part)
                 self._emit_windows(final, "final")
                 for alert in alerts:
                     self._emit_alert(alert)

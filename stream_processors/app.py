@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NoReturn
 
 import faust
@@ -64,15 +65,52 @@ def create(settings: Settings, on_error: Callable[[Exception], NoReturn]) -> Wor
 
     `on_error` ends the process: Faust would acknowledge the batch that failed, and the state must not skip it.
     """
-    guard.check()
     partitions = partitions_of(admin(settings), topics.EVENTS)
-    data_dir = settings.data_dir / settings.worker_name
+    app = faust_app(settings, APP_ID, len(partitions), settings.data_dir / settings.worker_name)
+    outbox = Outbox(settings)
+    clockwork = Clockwork(settings.window_ms, settings.grace_ms)
+    events_agent = EventsAgent(settings, outbox)
+    merge_agent = MergeAgent(settings, outbox, partitions, _now_ms)
+    layout = f"window={settings.window_ms} grace={settings.grace_ms} polars={pl.__version__}"
+    events = Resumable(
+        app,
+        topics.EVENTS,
+        Snapshots(table(app, "partition-state", len(partitions)), f"partition {PartitionState.VERSION} {layout}"),
+        outbox,
+        functools.partial(PartitionState, clockwork, settings.play_timeout_ms, settings.session_gap_ms),
+        events_agent,
+        settings.snapshot_every_ms,
+    )
+    merge = Resumable(
+        app,
+        topics.WINDOW_PARTIALS,
+        Snapshots(table(app, "merge-state", 1), f"merge {MergeState.VERSION} {layout} of {len(partitions)}"),
+        outbox,
+        functools.partial(MergeState, clockwork, len(partitions)),
+        merge_agent,
+        settings.snapshot_every_ms,
+    )
+    attach(app, [events, merge], settings.snapshot_every_ms, on_error)
+
+    @app.timer(interval=1.0)  # type: ignore[untyped-decorator]
+    async def move_idle_partitions() -> None:
+        with _ended_by(on_error):
+            if merge.states:
+                merge_agent.move_idle_partitions()
+                await outbox.push(wait=True)
+
+    return WorkerApp(app, events, merge, outbox)
+
+
+def faust_app(settings: Settings, app_id: str, partitions: int, data_dir: Path) -> Any:
+    """A Faust app on the columnar transport; raises ChangedLibraryError."""
+    guard.check()
     data_dir.mkdir(parents=True, exist_ok=True)
-    app = faust.App(
-        APP_ID,
+    return faust.App(
+        app_id,
         broker=f"columnar://{settings.kafka_bootstrap_servers.replace(',', ';columnar://')}",
         datadir=str(data_dir),
-        topic_partitions=len(partitions),
+        topic_partitions=partitions,
         topic_replication_factor=settings.replication_factor,
         topic_disable_leader=True,
         stream_buffer_maxsize=8,  # batches, not records
@@ -84,62 +122,10 @@ def create(settings: Settings, on_error: Callable[[Exception], NoReturn]) -> Wor
         producer_max_request_size=topics.MESSAGE_MAX_BYTES,
         web_enabled=False,
     )
-    outbox = Outbox(settings)
-    clockwork = Clockwork(settings.window_ms, settings.grace_ms)
-    events_agent = EventsAgent(settings, outbox)
-    merge_agent = MergeAgent(settings, outbox, partitions, _now_ms)
-    layout = f"window={settings.window_ms} grace={settings.grace_ms} polars={pl.__version__}"
-    events = Resumable(
-        app,
-        topics.EVENTS,
-        Snapshots(_table(app, "partition-state", len(partitions)), f"partition {PartitionState.VERSION} {layout}"),
-        outbox,
-        functools.partial(PartitionState, clockwork, settings.play_timeout_ms, settings.session_gap_ms),
-        events_agent,
-        settings.snapshot_every_ms,
-    )
-    merge = Resumable(
-        app,
-        topics.WINDOW_PARTIALS,
-        Snapshots(_table(app, "merge-state", 1), f"merge {MergeState.VERSION} {layout} of {len(partitions)}"),
-        outbox,
-        functools.partial(MergeState, clockwork, len(partitions)),
-        merge_agent,
-        settings.snapshot_every_ms,
-    )
-    stages: dict[str, Resumable[Any]] = {events.topic: events, merge.topic: merge}
-
-    async def resume_at(tp: TP, earliest: int) -> int:
-        return stages[tp.topic].resume_at(tp.partition, earliest)
-
-    app.resume_at = resume_at
-
-    @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
-    async def forget(_app: Any, _revoked: set[TP], **_kwargs: Any) -> None:
-        for stage in stages.values():
-            stage.forget()
-
-    for stage in stages.values():
-        channel = app.topic(stage.topic, schema=BatchSchema(), partitions=None)
-        app.agent(channel, name=stage.topic)(_agent(stage, on_error))
-
-    @app.timer(interval=settings.snapshot_every_ms / 1000)  # type: ignore[untyped-decorator]
-    async def save_quiet_partitions() -> None:
-        with _ended_by(on_error):
-            for stage in stages.values():
-                await stage.save_quiet_partitions()
-
-    @app.timer(interval=1.0)  # type: ignore[untyped-decorator]
-    async def move_idle_partitions() -> None:
-        with _ended_by(on_error):
-            if merge.states:
-                merge_agent.move_idle_partitions()
-                await outbox.push()
-
-    return WorkerApp(app, events, merge, outbox)
 
 
-def _table(app: Any, name: str, partitions: int) -> Any:
+def table(app: Any, name: str, partitions: int) -> Any:
+    """A table that holds snapshots."""
     return app.Table(
         name,
         key_type=str,
@@ -150,12 +136,48 @@ def _table(app: Any, name: str, partitions: int) -> Any:
     )
 
 
-def _agent(stage: Resumable[Any], on_error: Callable[[Exception], NoReturn]) -> Any:
-    async def agent(stream: Any) -> None:
-        with _ended_by(on_error):
-            await stage.run(stream)
+def attach(
+    app: Any, stages: Iterable[Resumable[Any]], snapshot_every_ms: int, on_error: Callable[[Exception], NoReturn]
+) -> None:
+    """Has the app feed each stage from its topic, and snapshot its partitions."""
+    by_topic = {stage.topic: stage for stage in stages}
 
-    return agent
+    async def resume_at(tp: TP, earliest: int) -> int:
+        return by_topic[tp.topic].resume_at(tp.partition, earliest)
+
+    app.resume_at = resume_at
+
+    @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
+    async def forget(_app: Any, _revoked: set[TP], **_kwargs: Any) -> None:
+        for stage in by_topic.values():
+            stage.forget()
+
+    for stage in by_topic.values():
+        channel = app.topic(stage.topic, schema=BatchSchema(), partitions=None)
+        app.agent(channel, name=stage.topic)(_feed(stage, on_error))
+        app.task(_work(stage, on_error))
+
+    @app.timer(interval=snapshot_every_ms / 1000)  # type: ignore[untyped-decorator]
+    async def save_quiet_partitions() -> None:
+        with _ended_by(on_error):
+            for stage in by_topic.values():
+                await stage.save_quiet_partitions()
+
+
+def _feed(stage: Resumable[Any], on_error: Callable[[Exception], NoReturn]) -> Any:
+    async def feed(stream: Any) -> None:
+        with _ended_by(on_error):
+            await stage.feed(stream)
+
+    return feed
+
+
+def _work(stage: Resumable[Any], on_error: Callable[[Exception], NoReturn]) -> Any:
+    async def work() -> None:
+        with _ended_by(on_error):
+            await stage.work()
+
+    return work
 
 
 @contextlib.contextmanager

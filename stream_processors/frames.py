@@ -17,3 +17,17 @@ def to_bytes(frame: pl.DataFrame) -> bytes:
 def from_bytes(data: bytes) -> pl.DataFrame:
     """The frame of `to_bytes`."""
     return pl.read_ipc(io.BytesIO(data))
+
+
+_INLINE_BYTES = 12
+"""Texts up to this length stand in the column itself and share no memory."""
+
+
+def compacted(frame: pl.DataFrame) -> pl.DataFrame:
+    """The same rows in memory of their own: a text that is kept keeps all texts of its batch in memory otherwise."""
+    frame = frame.rechunk()
+    longest = frame.select(pl.col(pl.String).str.len_bytes().max()).row(0, named=True)
+    long = frame.select(name for name, length in longest.items() if (length or 0) > _INLINE_BYTES)
+    copied = pl.from_arrow(long.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    assert isinstance(copied, pl.DataFrame)
+    return frame.with_columns(copied.get_columns())

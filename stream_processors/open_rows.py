@@ -23,8 +23,6 @@ FOLD_ROWS = 20_000
 FOLD_SHARE = 4
 """A fold costs a pass over all open rows: it is worthwhile once a quarter as many events wait, or rows time out."""
 _COMPACT_ROWS = 8 * FOLD_ROWS
-_INLINE_BYTES = 12
-"""Texts up to this length stand in the column itself and share no memory."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ class OpenRows:
         """Puts rows back; with `take`, one fold."""
         self.rows = pl.concat([self.rows, rows])
         if self._taken > max(_COMPACT_ROWS, 2 * self.rows.height):
-            self.rows, self._taken = _compacted(self.rows), 0
+            self.rows, self._taken = frames.compacted(self.rows), 0
         self._look_at_clocks()
 
     def _look_at_clocks(self) -> None:
@@ -151,13 +149,3 @@ class OpenRows:
 
 def _bytes(frame: pl.DataFrame) -> Callable[[], bytes]:
     return lambda: frames.to_bytes(frame)
-
-
-def _compacted(frame: pl.DataFrame) -> pl.DataFrame:
-    """The same rows in memory of their own: a text that is kept keeps all texts of its batch in memory otherwise."""
-    frame = frame.rechunk()
-    longest = frame.select(pl.col(pl.String).str.len_bytes().max()).row(0, named=True)
-    long = frame.select(name for name, length in longest.items() if (length or 0) > _INLINE_BYTES)
-    copied = pl.from_arrow(long.to_arrow(compat_level=pl.CompatLevel.oldest()))
-    assert isinstance(copied, pl.DataFrame)
-    return frame.with_columns(copied.get_columns())

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import polars as pl
+import pyarrow as pa
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
@@ -58,13 +62,16 @@ class _Ready:
 class Outbox:
     """Delivery: at least once, in order within a topic partition; with the deterministic keys, effectively once.
 
-    `emit` and `emit_rows` queue; `push` hands what is queued to the client; `confirm` waits for the broker.
+    `emit` and `emit_rows` queue; `push` hands what is queued to the client; `confirm` waits for the broker. Rows are
+    encoded in a thread of their own, beside the agents.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._servers = settings.kafka_bootstrap_servers
         self._producer: Any = None
-        self._queued: list[tuple[str, int, Any]] = []
+        self._queued: deque[tuple[str, int, dict[str, Any] | Future[list[_Ready]]]] = deque()
+        self._encoder = ThreadPoolExecutor(1, "encode")
+        self._pushing = asyncio.Lock()
         self._sent: set[asyncio.Future[Any]] = set()
         self._failed: str | None = None
 
@@ -79,30 +86,43 @@ class Outbox:
         if rows.is_empty():
             return
         keys = rows[key].cast(pl.Binary).to_arrow()
-        for data, records in record_batches(keys, encode(codec, rows), time.time_ns() // 1_000_000):
-            self._queued.append((topic, partition, _Ready(data, records)))
+        self._queued.append((topic, partition, self._encoder.submit(_batches, keys, lambda: encode(codec, rows))))
+
+    def emit_columns(
+        self, topic: str, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray, *, partition: int = 0
+    ) -> None:
+        """Queues a record per key and value."""
+        self._queued.append((topic, partition, self._encoder.submit(_batches, keys, lambda: values)))
 
     def __len__(self) -> int:
         """What is queued or not yet confirmed: 0 means that nothing is on its way."""
         return len(self._queued) + len(self._sent)
 
-    async def push(self) -> None:
-        """Hands what is queued to the client; waits while its queue is full. Raises EmitError."""
-        if not self._queued:
-            return
-        if self._producer is None:
+    async def push(self, *, wait: bool) -> None:
+        """Hands what is queued to the client; with `wait` all of it, otherwise what is encoded. Raises EmitError."""
+        async with self._pushing:
+            try:
+                await self._push(wait=wait)
+            except KafkaError as error:
+                raise EmitError(f"{type(error).__name__}: {error}") from error
+
+    async def _push(self, *, wait: bool) -> None:
+        if self._queued and self._producer is None:
             self._producer = await self._start()
-        queued, self._queued = self._queued, []
-        try:
-            for topic, partition, what in queued:
-                if isinstance(what, _Ready):
-                    future = await self._producer.send_batch(what, topic, partition=partition)
-                else:
-                    future = await self._producer.send(topic, partition=partition, **what)
-                self._sent.add(future)
-                future.add_done_callback(self._delivered)
-        except KafkaError as error:
-            raise EmitError(f"{type(error).__name__}: {error}") from error
+        while self._queued:
+            topic, partition, what = self._queued[0]
+            if isinstance(what, dict):
+                self._sends(await self._producer.send(topic, partition=partition, **what))
+            elif wait or what.done():
+                for batch in await asyncio.wrap_future(what):
+                    self._sends(await self._producer.send_batch(batch, topic, partition=partition))
+            else:
+                return
+            self._queued.popleft()
+
+    def _sends(self, future: asyncio.Future[Any]) -> None:
+        self._sent.add(future)
+        future.add_done_callback(self._delivered)
 
     async def _start(self) -> Any:
         producer = AIOKafkaProducer(
@@ -123,7 +143,7 @@ class Outbox:
 
     async def confirm(self) -> None:
         """Returns once everything emitted so far is acknowledged by all in-sync replicas; raises EmitError."""
-        await self.push()
+        await self.push(wait=True)
         if self._sent:
             _, left = await asyncio.wait(self._sent, timeout=_CONFIRM_TIMEOUT_S)
             if left and self._failed is None:
@@ -136,3 +156,8 @@ class Outbox:
         if self._producer is not None:
             producer, self._producer = self._producer, None
             await producer.stop()
+
+
+def _batches(keys: pa.LargeBinaryArray, values: Callable[[], pa.LargeBinaryArray]) -> list[_Ready]:
+    batches = record_batches(keys, values(), time.time_ns() // 1_000_000)
+    return [_Ready(data, records) for data, records in batches]

@@ -43,6 +43,16 @@ class OpenPlays:
             )
         )
 
+    @property
+    def waiting(self) -> int:
+        """Events that are not folded yet."""
+        return self._open.waiting
+
+    @property
+    def open_rows(self) -> int:
+        """Unfinished and resumable plays."""
+        return self._open.rows.height
+
     def due(self, clock: int) -> bool:
         """Whether `take` at stream time `clock` is worth its cost; without it nothing is lost, only later."""
         return self._open.due(clock - self._timeout_ms)

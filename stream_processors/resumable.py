@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
@@ -43,8 +44,11 @@ Load = Callable[[Mapping[str, int], Mapping[str, bytes]], S]
 class Agent(Protocol[S_contra]):
     """What is done with the state of a partition."""
 
-    def process(self, partition: int, state: S_contra, batch: EventBatch) -> None:
-        """Changes the state by one batch and emits; must move `state.next` to `batch.next`."""
+    def read(self, batch: EventBatch) -> Any:
+        """Decodes a batch, in a thread beside the one that processes the batch before it."""
+
+    def process(self, partition: int, state: S_contra, batch: EventBatch, content: Any) -> None:
+        """Changes the state by a batch that was read and emits; must move `state.next` to `batch.next`."""
 
     def settle(self, partition: int, state: S_contra) -> None:
         """Called about once a snapshot: emits what `process` has put off."""
@@ -71,6 +75,8 @@ class Resumable(Generic[S]):
         self._saved: dict[int, tuple[float, int | None]] = {}
         self._sought: dict[int, int] = {}
         self._busy = asyncio.Lock()
+        self._reader = ThreadPoolExecutor(1, f"read {topic}")
+        self._queue: asyncio.Queue[tuple[EventBatch, asyncio.Future[Any]]] = asyncio.Queue(1)
 
     def resume_at(self, partition: int, earliest: int) -> int:
         """Loads the partition's state and returns the offset to read on from.
@@ -93,13 +99,20 @@ class Resumable(Generic[S]):
         """After a rebalance the state comes from the changelog, for every partition alike."""
         self.states.clear()
 
-    async def run(self, stream: AsyncIterator[EventBatch]) -> None:
-        """The agent."""
+    async def feed(self, stream: AsyncIterator[EventBatch]) -> None:
+        """The agent: has batches read, one ahead of `work`."""
+        loop = asyncio.get_running_loop()
         async for batch in stream:
-            async with self._busy:
-                await self._take(batch)
+            await self._queue.put((batch, loop.run_in_executor(self._reader, self._agent.read, batch)))
 
-    async def _take(self, batch: EventBatch) -> None:
+    async def work(self) -> None:
+        """Takes batch after batch for as long as the worker lives."""
+        while True:
+            batch, content = await self._queue.get()
+            async with self._busy:
+                await self._take(batch, await content)
+
+    async def _take(self, batch: EventBatch, content: Any) -> None:
         partition = batch.partition
         state = self.states.get(partition)
         if state is None:
@@ -109,8 +122,8 @@ class Resumable(Generic[S]):
             return
         if batch.next <= state.next:
             return
-        self._agent.process(partition, state, batch)
-        await self._outbox.push()
+        self._agent.process(partition, state, batch, content)
+        await self._outbox.push(wait=self._queue.empty())
         metrics.WORKER_NEXT_OFFSET.labels(self.topic, partition).set(batch.next)
         await self._save_when_due(partition, state)
 

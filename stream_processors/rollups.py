@@ -48,7 +48,7 @@ class Rollups:
         rows = closed.with_columns(pl.col("window") // size_ms * size_ms, size_ms=pl.lit(size_ms, pl.Int64))
         for (start,), part in rows.partition_by("window", as_dict=True).items():
             held = self._parts.setdefault((size_ms, int(start)), {})
-            held[max(held, default=-1) + 1] = part
+            held[max(held, default=-1) + 1] = frames.compacted(part)
 
     def segments(self) -> dict[str, Segment]:
         """Size, start and number, as in the constructor."""

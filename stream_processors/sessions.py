@@ -111,6 +111,16 @@ class OpenSessions:
             )
         )
 
+    @property
+    def waiting(self) -> int:
+        """Events that are not folded yet."""
+        return self._open.waiting
+
+    @property
+    def open_rows(self) -> int:
+        """Sessions that go on."""
+        return self._open.rows.height
+
     def due(self, clock: int) -> bool:
         """Whether `take` at stream time `clock` is worth its cost; without it nothing is lost, only later."""
         return self._open.due(clock - self._gap_ms - 1)

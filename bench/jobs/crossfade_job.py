@@ -7,7 +7,6 @@ import functools
 import os
 import struct
 import sys
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,23 +15,20 @@ import faust
 import numpy as np
 import polars as pl
 import pyarrow as pa
-from faust.types import TP
 
 from bench.jobs import job
 from bench.jobs.cursor import CursorWire
-from schemas import topics
 from schemas.codec import Codec
 from schemas.event_time import Windows as Clockwork
 from schemas.kafka import admin, partitions_of
-from schemas.record_batch import record_batches
 from schemas.settings import Settings
 from stream_processors import frames
-from stream_processors import outbox as outbox_parts
+from stream_processors.app import attach, faust_app, table
 from stream_processors.outbox import Outbox
 from stream_processors.resumable import Resumable
 from stream_processors.segment import Segment
 from stream_processors.snapshots import Snapshots
-from stream_processors.transport import BatchSchema, EventBatch, guard
+from stream_processors.transport import EventBatch
 
 PARTS = f"{job.OUTPUT}-parts"
 CLOCKWORK = Clockwork(job.WINDOW_MS, job.GRACE_MS)
@@ -159,15 +155,6 @@ class MergedWindows:
         return {"waiting": Segment(self._changes, lambda: frames.to_bytes(pl.concat([EMPTY, *self._waiting])))}
 
 
-class Results(Outbox):
-    """Results whose bytes are made here: emit_rows would write Avro, which the other engines do not."""
-
-    def emit_bytes(self, topic: str, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray) -> None:
-        """Queues a record per key."""
-        for data, records in record_batches(keys, values, time.time_ns() // 1_000_000):
-            self._queued.append((topic, 0, outbox_parts._Ready(data, records)))
-
-
 class EventsAgent:
     """Events to the parts of windows that this partition has closed."""
 
@@ -175,9 +162,13 @@ class EventsAgent:
         self._outbox, self._wire = outbox, CursorWire(Codec("listening_event"), COLUMNS)
         self.consumed = 0
 
-    def process(self, partition: int, state: PartitionWindows, batch: EventBatch) -> None:
+    def read(self, batch: EventBatch) -> pl.DataFrame:
+        """Decodes a batch of events."""
+        return self._wire.read(batch)
+
+    def process(self, partition: int, state: PartitionWindows, batch: EventBatch, rows: pl.DataFrame) -> None:
         """Counts a batch of events, and tells the merge what that has closed."""
-        closed = state.add(self._wire.read(batch), batch.next)
+        closed = state.add(rows, batch.next)
         if closed is not None:
             value = _HEAD.pack(partition, state.clock) + frames.to_bytes(closed)
             self._outbox.emit(PARTS, str(partition).encode(), value)
@@ -191,14 +182,17 @@ class EventsAgent:
 class MergeAgent:
     """Parts of windows to final rows."""
 
-    def __init__(self, outbox: Results) -> None:
+    def __init__(self, outbox: Outbox) -> None:
         self._outbox = outbox
 
-    def process(self, _partition: int, state: MergedWindows, batch: EventBatch) -> None:
+    def read(self, batch: EventBatch) -> list[tuple[int, bytes]]:
+        """The parts of windows, each with its offset."""
+        return [(record.offset, bytes(record.value)) for record in batch.records()]
+
+    def process(self, _partition: int, state: MergedWindows, batch: EventBatch, parts: list[tuple[int, bytes]]) -> None:
         """Adds the parts of windows, and emits the windows that are final, a record per track."""
-        for record in batch.records():
-            if record.offset >= (state.next or 0):
-                value = bytes(record.value)
+        for offset, value in parts:
+            if offset >= (state.next or 0):
                 partition, clock = _HEAD.unpack_from(value)
                 final = state.add(partition, clock, frames.from_bytes(value[_HEAD.size :]))
                 if final is not None and final.height:
@@ -212,7 +206,7 @@ class MergeAgent:
         places = np.arange(final.height + 1, dtype=np.int64) * job.ROW.size
         buffers = [None, pa.py_buffer(places), pa.py_buffer(counts)]
         values = pa.Array.from_buffers(pa.large_binary(), final.height, buffers)
-        self._outbox.emit_bytes(job.OUTPUT, keys, values)
+        self._outbox.emit_columns(job.OUTPUT, keys, values)
 
     def settle(self, partition: int, state: MergedWindows) -> None:
         """Nothing is put off."""
@@ -220,82 +214,17 @@ class MergeAgent:
 
 def create(settings: Settings) -> Any:
     """The Faust app, wired like stream_processors.app."""
-    guard.check()
     partitions = len(partitions_of(admin(settings), job.INPUT))
-    app = faust.App(
-        f"{job.OUTPUT}-app",
-        broker=f"columnar://{settings.kafka_bootstrap_servers}",
-        datadir=str(job.DIRECTORY / f"worker-{os.getpid()}"),
-        topic_partitions=partitions,
-        topic_disable_leader=True,
-        stream_buffer_maxsize=8,
-        consumer_max_fetch_size=4 << 20,
-        consumer_auto_offset_reset="earliest",
-        broker_session_timeout=settings.session_timeout_ms / 1000,
-        broker_heartbeat_interval=settings.session_timeout_ms / 3000,
-        broker_commit_interval=1.0,
-        producer_max_request_size=topics.MESSAGE_MAX_BYTES,
-        web_enabled=False,
-    )
-    outbox = Results(settings)
-    load = functools.partial(MergedWindows, partitions)
-    stages: dict[str, Resumable[Any]] = {
-        job.INPUT: Resumable(
-            app,
-            job.INPUT,
-            Snapshots(_table(app, "open", partitions), "1"),
-            outbox,
-            PartitionWindows,
-            EventsAgent(outbox),
-            job.SNAPSHOT_EVERY_MS,
-        ),
-        PARTS: Resumable(
-            app,
-            PARTS,
-            Snapshots(_table(app, "waiting", 1), "1"),
-            outbox,
-            load,
-            MergeAgent(outbox),
-            job.SNAPSHOT_EVERY_MS,
-        ),
-    }
-
-    async def resume_at(tp: TP, earliest: int) -> int:
-        return stages[tp.topic].resume_at(tp.partition, earliest)
-
-    app.resume_at = resume_at
-
-    @app.on_partitions_revoked.connect  # type: ignore[untyped-decorator]
-    async def forget(_app: Any, _revoked: set[TP], **_kwargs: Any) -> None:
-        for stage in stages.values():
-            stage.forget()
-
-    for stage in stages.values():
-        app.agent(app.topic(stage.topic, schema=BatchSchema(), partitions=None), name=stage.topic)(_agent(stage))
-
-    @app.timer(interval=job.SNAPSHOT_EVERY_MS / 1000)  # type: ignore[untyped-decorator]
-    async def save_quiet_partitions() -> None:
-        for stage in stages.values():
-            await stage.save_quiet_partitions()
-
+    app = faust_app(settings, f"{job.OUTPUT}-app", partitions, Path(job.DIRECTORY) / f"worker-{os.getpid()}")
+    outbox, every_ms = Outbox(settings), job.SNAPSHOT_EVERY_MS
+    opened, waiting = Snapshots(table(app, "open", partitions), "1"), Snapshots(table(app, "waiting", 1), "1")
+    merged = functools.partial(MergedWindows, partitions)
+    stages: list[Resumable[Any]] = [
+        Resumable(app, job.INPUT, opened, outbox, PartitionWindows, EventsAgent(outbox), every_ms),
+        Resumable(app, PARTS, waiting, outbox, merged, MergeAgent(outbox), every_ms),
+    ]
+    attach(app, stages, every_ms, _fatal)
     return app
-
-
-def _table(app: Any, name: str, partitions: int) -> Any:
-    large = {"max.message.bytes": topics.MESSAGE_MAX_BYTES}
-    return app.Table(
-        name, key_type=str, value_type=bytes, partitions=partitions, extra_topic_configs=large, recovery_buffer_size=4
-    )
-
-
-def _agent(stage: Resumable[Any]) -> Any:
-    async def agent(stream: Any) -> None:
-        try:
-            await stage.run(stream)
-        except Exception as error:
-            _fatal(error)
-
-    return agent
 
 
 def _fatal(error: Exception) -> NoReturn:
