@@ -123,23 +123,21 @@ def alerts(
 
 
 @app.command()
-def ledger(form: Form = "table") -> None:
+def ledger(
+    by: Annotated[str | None, typer.Option("--by", help="hour or source: a line for each.")] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Count every record again from Kafka; name what is missing or twice.")
+    ] = False,
+    form: Form = "table",
+) -> None:
     """What was accepted, and where it is; status 1 when something is missing or twice."""
     shape = _format(form)
-    from crossfade.drain import KEYS
-    from crossfade.output import answer_of, show
-    from sinks.ledger import balance, counts, figures
-    from warehouse.runner import reader
+    from crossfade import verify as recount
+    from crossfade.ledger import show_ledger
 
     settings = _settings()
-    if settings.kafka_bootstrap_servers:
-        found = balance(settings)
-    else:
-        told = counts(reader(settings))
-        found = figures(told, {place: (own.first_offset, own.next_offset) for place, own in told.progress.items()})
-        print("No Kafka runs: this is the ledger of the last commit.", file=sys.stderr)
-    show(answer_of([found.as_dict()], *KEYS), shape)
-    raise typer.Exit(0 if found.balances else 1)
+    fine = recount.verify(settings, shape) if verify else show_ledger(settings, by, shape)
+    raise typer.Exit(0 if fine else 1)
 
 
 @letters_app.callback(invoke_without_command=True)

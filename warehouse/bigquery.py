@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import google.auth.exceptions
+import polars as pl
 from google.api_core.client_options import ClientOptions
 from google.api_core.exceptions import GoogleAPIError
 from google.auth.credentials import AnonymousCredentials
@@ -14,6 +15,8 @@ from google.cloud import bigquery
 from schemas.settings import Settings
 from warehouse.answer import Answer, WarehouseError
 from warehouse.dialect import bind, question
+
+T = TypeVar("T")
 
 ANSWER_WITHIN_S = 120.0
 
@@ -48,11 +51,20 @@ class BigQueryReader:
 
     def query(self, sql: str, params: Mapping[str, Any] | None = None) -> Answer:
         """Answers one SELECT; raises WarehouseError."""
+        return self._ask(
+            sql, params, lambda found: Answer.of([f.name for f in found.schema], [r.values() for r in found])
+        )
+
+    def frame(self, sql: str, params: Mapping[str, Any] | None = None) -> pl.DataFrame:
+        """Answers one SELECT as a data frame; raises WarehouseError."""
+        return self._ask(sql, params, lambda found: pl.DataFrame(pl.from_arrow(found.to_arrow(bqstorage_client=None))))
+
+    def _ask(self, sql: str, params: Mapping[str, Any] | None, take: Callable[[Any], T]) -> T:
         tree = bind(question(sql), params or {})
         config = bigquery.QueryJobConfig(default_dataset=self._dataset)
         try:
             asked = sql if not params else tree.sql("bigquery")
             found = self._client.query(asked, job_config=config).result(timeout=ANSWER_WITHIN_S)
-            return Answer.of([field.name for field in found.schema], [row.values() for row in found])
+            return take(found)
         except (GoogleAPIError, google.auth.exceptions.GoogleAuthError, TimeoutError) as error:
             raise WarehouseError(str(getattr(error, "message", None) or error)) from None

@@ -8,13 +8,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
+import polars as pl
 
 from schemas.settings import Settings
 from warehouse.answer import Answer, WarehouseError
 from warehouse.dialect import to_duckdb
+
+T = TypeVar("T")
 
 FALL_OVER_S = 5.0
 """How long a question waits for a sink that is just starting or stopping."""
@@ -72,14 +75,27 @@ def plain_error(error: Exception) -> WarehouseError:
     return WarehouseError(" ".join(said.split()))
 
 
-def ask(connection: duckdb.DuckDBPyConnection, sql: str, params: list[str] | None = None) -> Answer:
+Take = Callable[[duckdb.DuckDBPyConnection], T]
+"""Takes the rows of what a connection has just run."""
+
+
+def as_answer(found: duckdb.DuckDBPyConnection) -> Answer:
+    """The rows as Python has them."""
+    return Answer.of([column[0] for column in found.description], found.fetchall())
+
+
+def as_frame(found: duckdb.DuckDBPyConnection) -> pl.DataFrame:
+    """The rows as a data frame."""
+    return pl.DataFrame(pl.from_arrow(found.to_arrow_table()))
+
+
+def ask(connection: duckdb.DuckDBPyConnection, take: Take[T], sql: str, params: list[str] | None = None) -> T:
     """Runs DuckDB's own SQL; stops it after ANSWER_WITHIN_S. Raises duckdb.Error and WarehouseError."""
     timer = threading.Timer(ANSWER_WITHIN_S, connection.interrupt)
     timer.daemon = True
     timer.start()
     try:
-        found = connection.execute(sql, params or [])
-        return Answer.of([column[0] for column in found.description], found.fetchall())
+        return take(connection.execute(sql, params or []))
     except duckdb.InterruptException:
         raise WarehouseError(f"The question was stopped after {ANSWER_WITHIN_S:.0f} s.") from None
     finally:
@@ -97,7 +113,7 @@ class OpenFile:
         translated = to_duckdb(sql, self._dataset, params)
         try:
             with self._connection.cursor() as cursor:
-                return ask(cursor, translated)
+                return ask(cursor, as_answer, translated)
         except duckdb.Error as error:
             raise plain_error(error) from None
 
@@ -121,10 +137,18 @@ class DuckReader:
 
     def query(self, sql: str, params: Mapping[str, Any] | None = None) -> Answer:
         """Answers a query in BigQuery's dialect; raises WarehouseError."""
+        return self._ask(as_answer, sql, params)
+
+    def frame(self, sql: str, params: Mapping[str, Any] | None = None) -> pl.DataFrame:
+        """Answers a query in BigQuery's dialect as a data frame; raises WarehouseError."""
+        return self._ask(as_frame, sql, params)
+
+    def _ask(self, take: Take[T], sql: str, params: Mapping[str, Any] | None) -> T:
         translated = to_duckdb(sql, self._settings.dataset, params)
         end = self._clock() + FALL_OVER_S
         while True:
-            found = self._from_sink(translated) or self._from_file(translated)
+            found = self._from_sink(take, translated)
+            found = self._from_file(take, translated) if found is None else found
             if found is not None:
                 return found
             if self._clock() > end:
@@ -134,7 +158,7 @@ class DuckReader:
                 )
             self._sleep(0.1)
 
-    def _from_sink(self, sql: str) -> Answer | None:
+    def _from_sink(self, take: Take[T], sql: str) -> T | None:
         try:
             token = self._settings.quack_token_file.read_text().strip()
         except OSError:
@@ -142,7 +166,7 @@ class DuckReader:
         uri = f"quack:127.0.0.1:{self._settings.quack_port}"
         try:
             with self._quack().cursor() as cursor:
-                return ask(cursor, "SELECT * FROM quack_query(?, ?, token => ?)", [uri, sql, token])
+                return ask(cursor, take, "SELECT * FROM quack_query(?, ?, token => ?)", [uri, sql, token])
         except duckdb.IOException:
             return None  # nobody listens, or the sink went away while it answered
         except duckdb.Error as error:
@@ -159,7 +183,7 @@ class DuckReader:
                 self._client = client
             return self._client
 
-    def _from_file(self, sql: str) -> Answer | None:
+    def _from_file(self, take: Take[T], sql: str) -> T | None:
         file = self._settings.duckdb_file
         if not file.exists():
             raise WarehouseError(
@@ -168,7 +192,7 @@ class DuckReader:
         try:
             with open_file(file, read_only=True) as connection:
                 connection.execute("SET enable_external_access = false")
-                return ask(connection, sql)
+                return ask(connection, take, sql)
         except duckdb.Error as error:
             if is_locked(error):
                 return None

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import polars as pl
+
 from schemas.settings import Settings
 from warehouse.answer import Answer, WarehouseError, to_csv, to_json
 from warehouse.duck import DuckReader
 
-__all__ = ["Answer", "Reader", "WarehouseError", "reader", "to_csv", "to_json"]
+__all__ = ["Answer", "Bulk", "Reader", "WarehouseError", "reader", "to_csv", "to_json"]
 
 
 class Reader(Protocol):
@@ -23,7 +25,15 @@ class Reader(Protocol):
         ...
 
 
-def reader(settings: Settings) -> Reader:
+class Bulk(Reader, Protocol):
+    """A reader that also gives many rows at once."""
+
+    def frame(self, sql: str, params: Mapping[str, Any] | None = None) -> pl.DataFrame:
+        """Like `query`, as a data frame: for hundreds of thousands of rows."""
+        ...
+
+
+def reader(settings: Settings) -> Bulk:
     """The reader of the configured warehouse; connects with the first question."""
     if settings.warehouse == "bigquery":
         from warehouse.bigquery import BigQueryReader  # noqa: PLC0415 - 0.5 s of imports that DuckDB does not need
