@@ -72,9 +72,9 @@ def united(lists: pl.Series) -> pl.Series:
     long = (unique.list.len() > _DENSE_COUPONS).fill_null(value=False)
     if not long.any():
         return unique
-    reduced: list[Coupons | None] = [None] * len(unique)
+    reduced: list[list[int] | None] = [None] * len(unique)
     for i in long.arg_true().to_list():
-        reduced[i] = _reduced(unique[i].to_numpy())
+        reduced[i] = _reduced(unique[i].to_numpy()).tolist()
     return pl.Series(reduced, dtype=unique.dtype).zip_with(long, unique)
 
 

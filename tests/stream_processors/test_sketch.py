@@ -41,6 +41,18 @@ def test_sketches_merge_as_sets_do() -> None:
     assert abs(union.get_result().get_estimate() - 30_000) <= 4 * ERROR * 30_000
 
 
+def test_long_and_short_lists_stand_side_by_side() -> None:
+    """Only long lists are reduced, each in its place; their estimate stays."""
+    sizes = [50_000, 3, 0, 20_000]
+    lists = [coupons(stable_hashes(pl.Series(people(size, size), dtype=pl.String))).tolist() for size in sizes]
+    found = united(pl.Series([*lists, None], dtype=pl.List(pl.UInt32)))
+    assert found[4] is None
+    assert [len(one) for one in found[1:3]] == [3, 0]
+    estimates = [estimate(to_bytes(one.to_numpy())) for one in found[:4]]
+    assert all(abs(e - size) <= 4 * ERROR * size for e, size in zip(estimates, sizes, strict=True))
+    assert max(len(one) for one in found[:4]) <= 4096
+
+
 @given(st.lists(st.text(max_size=40), max_size=30))
 @settings(deadline=None)
 def test_a_hash_depends_on_the_id_alone(ids: list[str]) -> None:
