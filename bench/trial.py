@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -190,5 +192,9 @@ def _follow(cluster: Cluster, task: Task, running: Running, deadline: float) -> 
 
 
 def _last_words(running: Running) -> str:
-    lines = [line.strip() for line in running.log.read_text(errors="replace").splitlines() if line.strip()]
-    return f"ended with status {running.process.returncode}: {lines[-1][:200] if lines else 'no message'}"
+    said = running.log.read_text(errors="replace").strip()
+    print(said[-4000:], file=sys.stderr)
+    last = said.splitlines()[-1] if said else "no message"
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        last = json.loads(last)["problem"]
+    return f"ended with status {running.process.returncode}: {last[:200]}"

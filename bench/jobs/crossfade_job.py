@@ -72,7 +72,7 @@ class PartitionWindows:
             assert isinstance(least, int) and isinstance(most, int)
             if least < CLOCKWORK.closed_before(max(most, self.clock)):
                 late, _, self.clock = CLOCKWORK.judge(times.to_numpy(), self.clock)
-                rows = rows.filter(~pl.Series(late))
+                rows = rows.filter(~pl.Series(late)) if late.any() else rows
             self.clock = max(self.clock, most)
             self._raw.append(rows.select(COLUMNS))
             self._raw_rows += rows.height
