@@ -58,8 +58,8 @@ class _QuietHandler(WSGIRequestHandler):
         """Scrapes are not news."""
 
 
-def serve(host: str, port: int, health: Health) -> int:
-    """Serves /metrics and /healthz from a daemon thread; returns the port (0 asks for a free one).
+def serve(host: str, port: int, health: Health, page: Callable[[], str] | None = None) -> int:
+    """Serves /metrics, /healthz and a stage's own page (HTML) from a daemon thread; returns the port (0: a free one).
 
     Raises OSError when the port is taken.
     """
@@ -75,6 +75,9 @@ def serve(host: str, port: int, health: Health) -> int:
             status = "200 OK" if state.get("ok", True) else "503 Service Unavailable"
             start_response(status, [("Content-Type", "application/json")])
             return [json.dumps(state).encode()]
+        if path == "/" and page is not None:
+            start_response("200 OK", [("Content-Type", "text/html; charset=utf-8")])
+            return [page().encode()]
         start_response("404 Not Found", [("Content-Type", "text/plain")])
         return [b"try /metrics or /healthz\n"]
 

@@ -2,56 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import threading
-import time
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import faust
-from faust.types import TP
 
-from schemas import metrics
-from schemas.kafka import KafkaUnavailableError, consumer, offsets, wait_for_broker
-from schemas.settings import Settings, settings
+from schemas.kafka import KafkaUnavailableError, wait_for_broker
+from schemas.settings import settings
 from schemas.telemetry import configure_logging, serve
-from stream_processors.app import WorkerApp, create
+from stream_processors.app import create
+from stream_processors.page import render
+from stream_processors.status import Status
 from stream_processors.transport.guard import ChangedLibraryError
 
 _STOP_S = 2.5
-
-
-class Lag:
-    """Records behind the broker's end offsets, looked up twice a second from a thread of its own."""
-
-    def __init__(self, settings: Settings, worker: WorkerApp) -> None:
-        self.records: int | None = None
-        self._told: set[TP] = set()
-        self._worker, self._consumer = worker, consumer(settings, "crossfade-worker-lag")
-        threading.Thread(target=self._watch, daemon=True, name="lag").start()
-
-    def _watch(self) -> None:
-        while True:
-            with contextlib.suppress(Exception):  # the broker is away: the last figure stands
-                self.records = self._look()
-            time.sleep(0.5)
-
-    def _look(self) -> int | None:
-        owned = self._worker.next_offsets()
-        for place in self._told - owned.keys():  # taken over by another worker, which tells of it
-            metrics.WORKER_LAG.remove(place.topic, place.partition)
-        self._told &= owned.keys()
-        if not owned:
-            return 0 if self._worker.is_spare() else None
-        total = len(self._worker.outbox) + self._worker.waiting()
-        for tp, next_offset in owned.items():
-            low, high = offsets(self._consumer, tp.topic, tp.partition)
-            behind = high - max(low, next_offset or 0)
-            metrics.WORKER_LAG.labels(tp.topic, tp.partition).set(behind)
-            self._told.add(tp)
-            total += behind
-        return total
 
 
 class Process(faust.Worker):  # type: ignore[misc]  # Faust's classes have no types
@@ -79,14 +45,9 @@ def main() -> int:
     except (KafkaUnavailableError, ChangedLibraryError) as error:
         log.error("worker_cannot_start", problem=str(error))
         return 1
-    lag = Lag(current, worker)
-
-    def health() -> dict[str, Any]:
-        partitions = {f"{tp.topic}/{tp.partition}": n for tp, n in worker.next_offsets().items()}
-        return {"ok": True, "stage": "stream_processors", "lag": lag.records, "next": partitions}
-
+    status = Status(current, worker)
     try:
-        serve(current.stage_host, current.worker_metrics_port, health)
+        serve(current.stage_host, current.worker_metrics_port, status.health, lambda: render(status.now()))
     except OSError as error:
         log.error("port_in_use", port=current.worker_metrics_port, problem=str(error))
         return 1

@@ -20,6 +20,7 @@ from stream_processors.rollups import merged
 from stream_processors.segment import Segment
 from stream_processors.windows import IDENTITY, PARTIAL_SCHEMA
 
+_JUDGED = ["tenant", "platform", "country"]
 _END = pl.col("window") + pl.col("size_ms")
 _GAP_MAX_WINDOWS = 120
 """Silence of so many windows is judged window by window; after a longer one (old data, a replay) judging goes on."""
@@ -167,18 +168,18 @@ class MergeState:
         events: dict[Series, int] = {}
         plays: dict[Series, int] = {}
         skips: dict[Series, int] = {}
-        loops: dict[Series, int] = {}
-        columns = ("scope", "tenant", "event_type", "platform", "country", "track_id", "user_id", "events", "plays")
-        for scope, tenant, kind, platform, country, track, user, count, started in rows.select(columns).iter_rows():
-            if scope == "listener":
-                loops[Series(tenant, user_id=user, track_id=track)] = started
-            elif scope == "series":
-                for series in {Series(tenant, platform), Series(tenant, platform, country)}:
-                    events[series] = events.get(series, 0) + count
-                    if kind == "play":
-                        plays[series] = plays.get(series, 0) + count
-                    elif kind == "skip":
-                        skips[series] = skips.get(series, 0) + count
+        by_kind = rows.filter(pl.col("scope") == "series").group_by(*_JUDGED, "event_type", maintain_order=True)
+        for tenant, platform, country, kind, count in by_kind.agg(pl.col("events").sum()).iter_rows():
+            counted = {"play": plays, "skip": skips}.get(kind)
+            for series in {Series(tenant, platform), Series(tenant, platform, country)}:
+                events[series] = events.get(series, 0) + count
+                if counted is not None:
+                    counted[series] = counted.get(series, 0) + count
+        listeners = rows.filter(pl.col("scope") == "listener").select("tenant", "user_id", "track_id", "plays")
+        loops = {
+            Series(tenant, user_id=user, track_id=track): started
+            for tenant, user, track, started in listeners.iter_rows()
+        }
         return [
             *self._volume.observe(start, end, events),
             *self._skip_rate.observe(start, end, plays, skips),

@@ -129,7 +129,7 @@ class Outbox:
             bootstrap_servers=self._servers,
             enable_idempotence=True,
             acks="all",
-            compression_type="lz4",
+            compression_type=None,  # rows and parts of windows are compressed already, beside the event loop
             linger_ms=5,
             max_request_size=MESSAGE_MAX_BYTES,
         )
