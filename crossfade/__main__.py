@@ -179,19 +179,43 @@ def letters_show(
     show(found, shape)
 
 
-@letters_app.command("replay")
-def letters_replay(reason: ReasonCode = None, form: Form = "table") -> None:
-    """Put dead letters back where they came in; what passes now is loaded, the rest stays as it is."""
-    shape = _format(form)
+@letters_app.command("export")
+def letters_export(reason: ReasonCode = None) -> None:
+    """Write them to standard output, one JSON object a line: repair `event`, then `replay --fix` that file."""
     from crossfade import letters
-    from crossfade.output import answer_of, show
+    from schemas import topics
+    from schemas.kafka import codec_of
     from warehouse.runner import reader
 
     settings = _settings()
-    outcome = letters.replay(settings, reader(settings), reason)
-    rows: list[dict[str, Any]] = [{"outcome": "sent", "reason": None, "letters": outcome.sent}]
-    rows += [{"outcome": "refused", "reason": code, "letters": n} for code, n in sorted(outcome.refused.items())]
-    show(answer_of(rows, "outcome", "reason", "letters"), shape)
+    for line in letters.export(reader(settings), reason, codec_of(settings, topics.EVENTS)):
+        print(line)
+
+
+@letters_app.command("replay")
+def letters_replay(
+    reason: ReasonCode = None,
+    fix: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            exists=True,
+            dir_okay=False,
+            help='Repairs: .jsonl with {"dead_letter_id", "event"} a line, or .py with fix(event) -> event or None.',
+        ),
+    ] = None,
+    form: Form = "table",
+) -> None:
+    """Put dead letters back in, each once, however often this is run; what is refused again stays as it is."""
+    shape = _format(form)
+    from crossfade.output import answer_of, show
+    from crossfade.repairs import repairs
+    from crossfade.replay_letters import replay as replay_them
+    from warehouse.runner import reader
+
+    settings = _settings()
+    outcome = replay_them(settings, reader(settings), reason, repairs(fix) if fix else None)
+    show(answer_of(outcome.rows(), "outcome", "reason", "letters"), shape)
 
 
 @topics_app.command("apply")

@@ -1,16 +1,16 @@
-"""Dead letters at the front door: list them, show one, and put them back in once the cause is gone."""
+"""Dead letters at the front door: list them, show one, and write them out for repair."""
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, field
+import json
+from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from crossfade.problem import ProblemError
 from schemas import topics
-from schemas.kafka import codec_of
+from schemas.codec import Codec
 from schemas.reasons import BadRecordError, Reason
-from schemas.settings import Settings
 from warehouse.runner import Answer, Reader
 
 _LIST = """
@@ -21,20 +21,14 @@ ORDER BY failed_at DESC, dead_letter_id
 LIMIT {limit}
 """
 _ONE = "SELECT * FROM dead_letters WHERE dead_letter_id = @id"
-_REPLAY = """
-SELECT dead_letter_id, tenant, topic, record_key, payload
+_PAGE_ROWS = 2000
+_PAGE = f"""
+SELECT dead_letter_id, tenant, reason, detail, topic, record_key, payload, kafka_offset
 FROM dead_letters
-WHERE @reason IS NULL OR reason = @reason
-ORDER BY failed_at, dead_letter_id
-"""
-
-
-@dataclass
-class Outcome:
-    """What became of dead letters that were put back: how many were sent, and how many are refused still, by reason."""
-
-    sent: int = 0
-    refused: Counter[str] = field(default_factory=Counter)
+WHERE (@reason IS NULL OR reason = @reason) AND kafka_offset > @after
+ORDER BY kafka_offset
+LIMIT {_PAGE_ROWS}
+"""  # noqa: S608 - a number of ours
 
 
 def known_reason(reason: str | None) -> str | None:
@@ -57,41 +51,45 @@ def one(source: Reader, dead_letter_id: str) -> Answer:
     return found
 
 
-def replay(settings: Settings, source: Reader, reason: str | None) -> Outcome:
-    """Puts dead letters back where they came in. The letters stay; an event that passes now is loaded like any other.
+def pages(source: Reader, reason: str | None) -> Iterator[list[dict[str, Any]]]:
+    """All letters with their bytes, the oldest first, some thousand at a time."""
+    known_reason(reason)
+    after = -1
+    while True:
+        rows = source.query(_PAGE, {"reason": reason, "after": after}).rows
+        if rows:
+            yield rows
+        if len(rows) < _PAGE_ROWS:
+            return
+        after = rows[-1]["kafka_offset"]
 
-    What was refused at a door goes through its rules again; an unreadable record is produced again as it was, if it
-    can be read now (for example, since its schema is known). A second replay of the same event_ids is deduplicated by
-    the sink. Raises KafkaUnavailableError when Kafka does not take everything.
+
+def event_of(letter: dict[str, Any], events: Codec) -> dict[str, Any] | None:
+    """The event of a letter as far as it can be read, times in milliseconds; None when it cannot.
+
+    What stood in Kafka is the event as the door had made it, pseudonym included; what a door refused is the client's.
     """
-    from producers.door import Door, Refused, replay_payload  # noqa: PLC0415 - only here
-
-    letters = source.query(_REPLAY, {"reason": known_reason(reason)}).rows
-    outcome = Outcome()
-    door = Door(settings, "replay")
-    for letter in letters:
-        payload, tenant = bytes(letter["payload"] or b""), str(letter["tenant"])
-        if letter["topic"] is None:
-            again = replay_payload(door, payload, tenant)
-            refusal = again.error if isinstance(again, Refused) else None
-        else:
-            refusal = _produce_again(door, settings, letter, payload)
-        if refusal is None:
-            outcome.sent += 1
-        else:
-            outcome.refused[refusal.reason.value] += 1
-    door.flush()
-    return outcome
-
-
-def _produce_again(door: Any, settings: Settings, letter: dict[str, Any], payload: bytes) -> BadRecordError | None:
-    topic = str(letter["topic"])
-    if topic not in {known.name for known in topics.topics(settings) if known.schema is not None}:
-        return BadRecordError(Reason.UNKNOWN_SCHEMA, f"topic {topic}")
+    payload = bytes(letter["payload"] or b"")
+    if letter["topic"] == topics.EVENTS:
+        try:
+            event = events.decode(payload)
+        except BadRecordError:
+            return None
+        return {name: _millis(value) for name, value in event.items()}
     try:
-        codec_of(settings, topic).decode(payload)
-    except BadRecordError as error:
-        return error
-    door.producer.produce(topic, payload, letter["record_key"])
-    door.producer.poll(0)
-    return None
+        found = json.loads(payload)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def export(source: Reader, reason: str | None, events: Codec) -> Iterator[str]:
+    """A line of JSON for each letter, in the form in which `replay --fix` takes it back."""
+    for rows in pages(source, reason):
+        for letter in rows:
+            shown = {name: letter[name] for name in ("dead_letter_id", "reason", "detail")}
+            yield json.dumps({**shown, "event": event_of(letter, events)}, ensure_ascii=False)
+
+
+def _millis(value: Any) -> Any:
+    return round(value.timestamp() * 1000) if isinstance(value, datetime) else value

@@ -132,10 +132,18 @@ class Door:
 
     def send(self, event: events.ClientEvent, tenant: str = "", on_delivery: Delivered | None = None) -> None:
         """Produces one event that has passed the rules."""
-        key, value = self._encoder(tenant or self._settings.tenant).encode(event, self._clock())
+        key, value = self.encode(event, tenant)
         self._produce(topics.EVENTS, key, value, on_delivery or self._check)
         self.tally.events += 1
         self.tally.latest_ms = max(self.tally.latest_ms, int(event.timestamp))
+
+    def encode(self, event: events.ClientEvent, tenant: str = "") -> tuple[bytes, bytes]:
+        """Key and value of an event that has passed the rules, received now."""
+        return self._encoder(tenant or self._settings.tenant).encode(event, self._clock())
+
+    def now_ms(self) -> int:
+        """The clock of this door."""
+        return self._clock()
 
     def send_dead_letter(
         self, letter: Refused, place: str, tenant: str = "", on_delivery: Delivered | None = None
@@ -237,15 +245,3 @@ def refused(raw: bytes | dict[str, Any], error: BadRecordError) -> Refused:
             value = None
         return Refused(error, raw, events.event_id_of(value))
     return Refused(error, msgspec.json.encode(raw), events.event_id_of(raw))
-
-
-def replay_payload(door: Door, payload: bytes, tenant: str) -> Refused | None:
-    """Judges the original bytes of a dead letter once more and sends them if they pass; otherwise says why not.
-
-    A payload that is refused again makes no second dead letter: the first one stands.
-    """
-    outcome = door.judge(payload)
-    if isinstance(outcome, Refused):
-        return outcome
-    door.send(outcome, tenant)
-    return None

@@ -22,7 +22,12 @@ def _base(settings: Settings) -> dict[str, Any]:
         raise KafkaUnavailableError(
             "No Kafka is known: start the pipeline with ./start_local.sh, or set KAFKA_BOOTSTRAP_SERVERS."
         )
-    return {"bootstrap.servers": settings.kafka_bootstrap_servers, "log_level": 2, "socket.keepalive.enable": True}
+    return {
+        "bootstrap.servers": settings.kafka_bootstrap_servers,
+        "log_level": 2,
+        "socket.keepalive.enable": True,
+        "reconnect.backoff.max.ms": 1_000,  # 10 s by default: so long would every stage be behind a restarted broker
+    }
 
 
 def producer(settings: Settings, **overrides: Any) -> Producer:

@@ -1,4 +1,4 @@
-"""A small Faust app over the columnar transport, run in the test's own process: what an agent receives, and when."""
+"""The worker's Faust app with an agent of the test's, run in the test's own process: what it receives, and when."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-import faust
 from confluent_kafka.admin import NewTopic
 from faust.types import TP
 
 from schemas import kafka
 from schemas.settings import Settings
+from stream_processors import app as worker_app
 from stream_processors.transport import BatchSchema, EventBatch
 
 
@@ -36,23 +36,14 @@ def send(settings: Settings, topic: str, values: list[bytes], partition: int = 0
 class ColumnarApp:
     """The app, the batches that its agent got, and where it resumes (`resume_at`: offset by partition)."""
 
-    def __init__(self, settings: Settings, topic: str, group: str = "", **conf: Any) -> None:
+    def __init__(self, settings: Settings, topic: str, group: str = "") -> None:
         self.topic = topic
         self.batches: list[EventBatch] = []
         self.resume_at: dict[int, int] = {}
         self.on_batch: Callable[[EventBatch], Awaitable[None]] | None = None
         self.on_resume: Callable[[TP], Awaitable[None]] | None = None
-        self.app: Any = faust.App(
-            group or f"test-{uuid.uuid4().hex[:12]}",
-            broker=f"columnar://{settings.kafka_bootstrap_servers}",
-            datadir=str(settings.data_dir / "faust"),
-            topic_disable_leader=True,
-            stream_buffer_maxsize=8,
-            consumer_auto_offset_reset="earliest",
-            broker_commit_interval=0.2,
-            web_enabled=False,
-            **conf,
-        )
+        group = group or f"test-{uuid.uuid4().hex[:12]}"
+        self.app: Any = worker_app.faust_app(settings, group, 1, settings.data_dir / group)
         self.app.resume_at = self._resume_at
         channel = self.app.topic(topic, schema=BatchSchema(), partitions=None)
 
@@ -64,10 +55,10 @@ class ColumnarApp:
 
         self.app.agent(channel, name=f"agent-{topic}")(agent)
 
-    async def _resume_at(self, tp: TP) -> int | None:
+    async def _resume_at(self, tp: TP, earliest: int) -> int:
         if self.on_resume is not None:
             await self.on_resume(tp)
-        return self.resume_at.get(tp.partition)
+        return max(self.resume_at.get(tp.partition, 0), earliest)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[ColumnarApp]:
