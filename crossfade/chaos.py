@@ -45,6 +45,9 @@ SECONDS_PER_FAULT = 8.0
 """The log is sent so slowly that the pipeline mostly recovers from a fault before the next: sessions last 6 s."""
 
 RATE_MAX = 10_000.0
+END_MS = 2 * 86_400_000
+"""Event time that goes by after the last event."""
+
 _READY_S = 120.0
 _SENDING_STALLS_S = 180.0
 _FIRST_PORT = 31_000
@@ -327,10 +330,9 @@ class Campaign:
         self._nonsense.poll(0)
 
     def _end_input(self) -> None:
-        """Moves event time on, past the time-out of the last play."""
-        settings = self.pipeline.settings
+        """Moves event time on by two days: every play, session and window is over then."""
         self._nonsense.flush(60)
-        mark = self.log.last_ms + settings.play_timeout_ms + settings.window_ms + settings.grace_ms + 600_000
+        mark = self.log.last_ms + END_MS
         for partition in kafka.partitions_of(self._nonsense, topic_names.EVENTS):
             self._nonsense.produce(topic_names.EVENTS, None, WATERMARK_KEY, partition, timestamp=mark)
         if left := self._nonsense.flush(60):

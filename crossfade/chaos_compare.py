@@ -18,9 +18,10 @@ from crossfade import chaos_oracle as oracle
 from crossfade.chaos_log import GeneratedLog
 from producers.identity import pseudonyms
 from schemas.settings import Settings
-from schemas.tables import table
 
 _EVENT = "event_id, event_type, user_id, track_id, platform, country, app_version, ms_played, duration_ms, track_name"
+_SKETCHED = "CASE WHEN abs(f.users - e.users) <= 3 + 0.1 * e.users THEN e.users ELSE f.users END"
+"""A sketch of users may err by six standard errors; more is a sketch of something else."""
 _TRACK = "track_id, track_name, artist_name, duration_ms"
 
 
@@ -46,10 +47,8 @@ def compare(settings: Settings, log: GeneratedLog, raw_md5: list[str], work: Pat
     with oracle.open_oracle(work) as connection:
         connection.execute(f"ATTACH '{settings.duckdb_file}' AS warehouse (READ_ONLY)")
         _name(connection, settings, log, raw_md5, kept)
-        present = {column.name for column in table("window_metrics").columns}
-        series = tuple(c for c in ("event_type", "platform", "country", "app_version") if c in present)
-        oracle.derive(connection, kept, settings, series)
-        return [_difference(connection, *asked) for asked in _questions(settings.window_ms, series)]
+        oracle.derive(connection, kept, settings)
+        return [_difference(connection, *asked) for asked in _questions(settings.window_ms)]
 
 
 def _name(
@@ -71,7 +70,7 @@ def _name(
     connection.execute("CREATE TABLE raw AS SELECT unnest(?::VARCHAR[]) AS payload_md5", [raw_md5])
 
 
-def _questions(window_ms: int, series: tuple[str, ...]) -> Iterator[tuple[str, str, str]]:
+def _questions(window_ms: int) -> Iterator[tuple[str, str, str]]:
     """(name, what is expected, what is found) of each comparison."""
     yield (
         "events",
@@ -83,13 +82,25 @@ def _questions(window_ms: int, series: tuple[str, ...]) -> Iterator[tuple[str, s
         "SELECT event_id FROM fresh WHERE late",
         "SELECT event_id FROM warehouse.events WHERE is_late",
     )
-    for scope, dimensions in (("series", ", ".join(series)), ("track", "track_id")):
-        columns = f"scope, tenant, {dimensions}, {', '.join(oracle.COUNTS)}"
+    counts = ", ".join(oracle.COUNTS)
+    for scope, dimensions in oracle.SCOPES.items():
+        columns = f"scope, tenant, {', '.join(dimensions)}, {counts}"
         yield (
             f"windows by {scope}",
-            f"SELECT window_start, {columns} FROM windows_{scope}",
-            f"SELECT epoch_ms(window_start), {columns} FROM warehouse.window_metrics "
-            f"WHERE scope = '{scope}' AND epoch_ms(window_end) - epoch_ms(window_start) = {window_ms}",
+            f"SELECT window_start, users, {columns} FROM windows_{scope} WHERE window_ms = {window_ms}",
+            f"SELECT epoch_ms(window_start), users, {columns} FROM warehouse.window_metrics "
+            f"WHERE scope = '{scope}' AND emit = 'final'",
+        )
+    for scope, dimensions in oracle.SCOPES.items():
+        names = ("window_ms", "scope", "tenant", *dimensions, *oracle.COUNTS)
+        same = " AND ".join(f"f.{d} IS NOT DISTINCT FROM e.{d}" for d in ("tenant", *dimensions))
+        yield (
+            f"larger windows by {scope}",
+            f"SELECT window_start, users, {', '.join(names)} FROM windows_{scope} WHERE window_ms > {window_ms}",
+            f"SELECT epoch_ms(f.window_start), {_SKETCHED}, {', '.join(f'f.{name}' for name in names)} FROM "
+            f"warehouse.window_rollups AS f LEFT JOIN windows_{scope} AS e "
+            f"ON epoch_ms(f.window_start) = e.window_start AND f.window_ms = e.window_ms AND {same} "
+            f"WHERE f.scope = '{scope}'",
         )
     times = {"started_at", "ended_at"}
     for name, kinds in (("plays", oracle.PLAY), ("sessions", oracle.SESSION)):

@@ -133,6 +133,7 @@ class _Crowd:
         position = np.where(kind == 0, np.where(random.random(count) < 0.8, 0, heard), heard)
         optional = {"ms_played": random.random(count) < 0.8, "country": random.random(count) < 0.97}
         tells = kind == 0
+        tells_duration = tells | (random.random(count) < 0.5)
         ids = pl.Series(number).cast(pl.String)
         tracks = pl.Series(track).cast(pl.String)
         return pl.DataFrame(
@@ -157,7 +158,8 @@ class _Crowd:
         ).with_columns(
             pl.when(pl.Series(optional["ms_played"] & ((kind == 1) | (kind == 2)))).then("ms_played"),
             pl.when(pl.Series(optional["country"])).then("country"),
-            *(pl.when(pl.Series(tells)).then(name) for name in ("duration_ms", "track_name", "artist_name")),
+            pl.when(pl.Series(tells_duration)).then("duration_ms"),
+            *(pl.when(pl.Series(tells)).then(name) for name in ("track_name", "artist_name")),
         )
 
     def _on_the_way(self, rows: pl.DataFrame) -> pl.DataFrame:

@@ -2,8 +2,8 @@
 
 It shares no code with the worker or the sink: windows are SQL, plays and sessions the plain loops of
 crossfade/oracle.py, taken after time has gone on until all are over. `read_log` writes the records of
-`listening-events` as Parquet, in the order in which they stand there; `derive` makes from it what windows, plays,
-sessions and late events have to be. Memory is bounded by DuckDB's limit, whatever the length of the log.
+`listening-events` as Parquet, in the order in which they stand there; `derive` makes from it what windows of all sizes,
+plays, sessions and late events have to be. Memory is bounded by DuckDB's limit, whatever the length of the log.
 """
 
 from __future__ import annotations
@@ -119,23 +119,30 @@ SEMI JOIN (
 """
 
 _WINDOWS = """
-SELECT window_start, '{scope}' AS scope, tenant, {dimensions},
+SELECT {size}::BIGINT AS window_ms, window_start, '{scope}' AS scope, tenant, {dimensions},
   sum(events)::BIGINT AS events, count(*) FILTER (events > 0) AS users,
   {kinds}
-  sum(ms_played)::BIGINT AS ms_played, {late} AS late_count
+  sum(ms_played)::BIGINT AS ms_played, sum(completed_ms) / nullif(sum(duration_ms), 0) AS completion,
+  {late} AS late_count
 FROM (
-  SELECT window_start, tenant, {dimensions}, user_id,
+  SELECT window_start // {size} * {size} AS window_start, tenant, {dimensions}, user_id,
     count(*) FILTER (NOT late) AS events,
     {user_kinds}
     coalesce(sum(ms_played) FILTER (NOT late), 0) AS ms_played,
+    coalesce(sum(least(ms_played, duration_ms)) FILTER (NOT late AND ms_played IS NOT NULL AND duration_ms > 0), 0)
+      AS completed_ms,
+    coalesce(sum(duration_ms) FILTER (NOT late AND ms_played IS NOT NULL AND duration_ms > 0), 0) AS duration_ms,
     count(*) FILTER (late) AS late_count
   FROM fresh GROUP BY ALL
 )
 GROUP BY ALL
 HAVING sum(events) + {late} > 0
 """
-_KINDS = {"plays": "play", "skips": "skip", "likes": "like", "shares": "share"}
-COUNTS = ("events", "users", *_KINDS, "ms_played", "late_count")
+_KINDS = {"plays": "play", "pauses": "pause", "skips": "skip", "likes": "like", "shares": "share"}
+COUNTS = ("events", *_KINDS, "ms_played", "completion", "late_count")
+SERIES = ("event_type", "platform", "country", "app_version")
+SCOPES = {"series": SERIES, "track": ("track_id",)}
+_LARGER_MS = (300_000, 3_600_000, 86_400_000)
 
 
 def open_oracle(directory: Path, memory_limit: str = "2GB") -> duckdb.DuckDBPyConnection:
@@ -148,21 +155,19 @@ def open_oracle(directory: Path, memory_limit: str = "2GB") -> duckdb.DuckDBPyCo
     return connection
 
 
-def derive(oracle: duckdb.DuckDBPyConnection, log: Path, settings: Settings, series: tuple[str, ...]) -> None:
-    """Makes the tables `fresh` (each event once), `windows_<scope>`, `expected_plays` and `expected_sessions`.
-
-    `series` names the dimensions of scope `series`.
-    """
+def derive(oracle: duckdb.DuckDBPyConnection, log: Path, settings: Settings) -> None:
+    """Makes the tables `fresh` (each event once), `windows_<scope>`, `expected_plays` and `expected_sessions`."""
     oracle.execute(_FRESH.format(log=log, window_ms=settings.window_ms))
     kinds = "".join(f"sum({column})::BIGINT AS {column}, " for column in _KINDS)
     user_kinds = "".join(
         f"count(*) FILTER (NOT late AND event_type = '{kind}') AS {column}, " for column, kind in _KINDS.items()
     )
-    for scope, dimensions, late in (("series", series, "sum(late_count)::BIGINT"), ("track", ("track_id",), "0")):
-        query = _WINDOWS.format(
-            scope=scope, dimensions=", ".join(dimensions), kinds=kinds, user_kinds=user_kinds, late=late
-        )
-        oracle.execute(f"CREATE TABLE windows_{scope} AS {query}")
+    sizes_ms = [settings.window_ms, *(s for s in _LARGER_MS if s > settings.window_ms and s % settings.window_ms == 0)]
+    for scope, dimensions in SCOPES.items():
+        late = "sum(late_count)::BIGINT" if scope == "series" else "0"
+        told = {"scope": scope, "dimensions": ", ".join(dimensions), "kinds": kinds, "user_kinds": user_kinds}
+        queries = (_WINDOWS.format(size=size_ms, late=late, **told) for size_ms in sizes_ms)
+        oracle.execute(f"CREATE TABLE windows_{scope} AS {' UNION ALL '.join(queries)}")
     _derive_listening(oracle, settings)
 
 

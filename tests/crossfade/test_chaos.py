@@ -136,13 +136,17 @@ def test_both_oracles_agree(tmp_path: Path, seed: int) -> None:
                 events.write_parquet(tmp_path / f"events-{partition}-{number}.parquet")
                 assert broken.is_empty()
     with chaos_oracle.open_oracle(tmp_path) as oracle:
-        chaos_oracle.derive(oracle, tmp_path, settings, ("event_type", "platform", "country"))
-        counts = ", ".join(COUNTS)
+        chaos_oracle.derive(oracle, tmp_path, settings)
+        counts, empty = ", ".join(COUNTS), ", ".join("NULL" for _ in chaos_oracle.SERIES)
+        minutes = f"{counts} FROM windows_{{}} WHERE window_ms = 60000"
         rows = oracle.execute(
-            f"SELECT window_start, scope, tenant, event_type, platform, country, NULL, {counts} FROM windows_series "
-            f"UNION ALL SELECT window_start, scope, tenant, NULL, NULL, NULL, track_id, {counts} FROM windows_track"
+            f"SELECT window_start, scope, tenant, {', '.join(chaos_oracle.SERIES)}, NULL, {minutes.format('series')} "
+            f"UNION ALL SELECT window_start, scope, tenant, {empty}, track_id, {minutes.format('track')}"
         ).fetchall()
-        assert {row[:7]: row[7:] for row in rows} == expected.counts()
+        assert {row[:8]: row[8:] for row in rows} == expected.counts()
+        larger = oracle.execute("SELECT window_ms, sum(events) FROM windows_track GROUP BY 1 ORDER BY 1").fetchall()
+        in_time = sum(found.get("events", 0) for key, found in expected.windows.items() if key[1] == "track")
+        assert larger == [(size_ms, in_time) for size_ms in (60_000, 300_000, 3_600_000, 86_400_000)]
         assert {i for (i,) in oracle.execute("SELECT event_id FROM fresh WHERE late").fetchall()} == expected.late
         plays = oracle.execute("SELECT play_id, ended_by, ms_played FROM expected_plays")
         found = {row[0]: {"ended_by": row[1], "ms_played": row[2]} for row in plays.fetchall()}

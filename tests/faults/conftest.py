@@ -21,6 +21,7 @@ from pydantic import SecretStr
 
 from crossfade import home, ports, topics
 from crossfade.board import Board
+from crossfade.chaos import END_MS
 from crossfade.chaos_compare import Difference, compare
 from crossfade.chaos_log import GeneratedLog, generate
 from crossfade.drain import Drain, Verdict, balances
@@ -186,9 +187,8 @@ class Rig:
 
     def finish(self, without: Sequence[str] = ()) -> None:
         """Ends the input, waits until all is in the warehouse, and compares every table."""
-        settings = self.settings
-        client: Producer = kafka.producer(settings)
-        mark = self.log.last_ms + settings.play_timeout_ms + settings.window_ms + settings.grace_ms + 600_000
+        client: Producer = kafka.producer(self.settings)
+        mark = self.log.last_ms + END_MS
         for partition in kafka.partitions_of(client, topic_names.EVENTS):
             client.produce(topic_names.EVENTS, None, WATERMARK_KEY, partition, timestamp=mark)
         assert client.flush(30) == 0
