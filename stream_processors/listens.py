@@ -28,7 +28,7 @@ from stream_processors.lanes import (
     sorting,
     spread,
 )
-from stream_processors.open_rows import Schema
+from stream_processors.row_table import Schema
 from stream_processors.windows import EVENT_TYPE
 
 STREAM_MS = 30_000
@@ -65,6 +65,8 @@ _MEMORY: Schema = {
 }
 HEAD: Schema = {**MOVE, "listen_id": pl.String, **_MEMORY}
 """What is kept of a lane: an open play, a pause that may be resumed, or a skip (for `newest` alone)."""
+TOLD = [*_TEXTS, "listen_id", "duration_ms"]
+"""What of HEAD is only copied; the rest is never null."""
 
 PLAY: Schema = {
     "play_id": pl.String,
