@@ -16,12 +16,13 @@ import polars as pl
 
 from stream_processors import frames
 from stream_processors.lanes import Keys
-from stream_processors.row_table import RowTable, Schema
+from stream_processors.row_table import RowTable
 from stream_processors.segment import Segment
 
 FOLD_ROWS = 20_000
 FOLD_SHARE = 4
 """A fold looks at the clocks of all open rows: worthwhile once a quarter as many events wait, or rows time out."""
+_PARTS_MAX = 4
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,8 @@ class _Run:
 class OpenRows:
     """Rows with the columns `key` (UInt64) and `clock` (Int64, stream time when they were last heard of)."""
 
-    def __init__(self, schema: Schema, texts: list[str], segments: Mapping[str, bytes]) -> None:
-        """`texts` are the columns that may be null, and are written once for each row."""
-        self.rows = RowTable(schema, texts)
+    def __init__(self, rows: RowTable, segments: Mapping[str, bytes]) -> None:
+        self.rows = rows
         self._waiting: list[pl.DataFrame] = []
         self._logged: list[tuple[int, pl.DataFrame]] = []
         self._runs: list[_Run] = []
@@ -78,10 +78,10 @@ class OpenRows:
         return self.waiting >= max(FOLD_ROWS, share) or enough_expired
 
     def events(self) -> list[pl.DataFrame]:
-        """Takes out the events that wait, in the order of the log: a fold begins."""
+        """Takes out the events that wait, in the order of the log and in few frames: a fold begins."""
         events = [frame for _, frame in self._logged] + self._waiting
         self._waiting, self._logged, self.waiting = [], [], 0
-        return events
+        return events if len(events) <= _PARTS_MAX else [pl.concat(events, rechunk=True)]
 
     def folded(self, *keys: Keys) -> None:
         """A fold has ended, which has touched the rows of these keys."""

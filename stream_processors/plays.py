@@ -11,12 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import polars as pl
 
 from stream_processors import lanes
 from stream_processors.listens import HEAD, MOVE, PLAY, TOLD, fold
 from stream_processors.open_rows import OpenRows
+from stream_processors.row_table import RowTable
 from stream_processors.segment import Segment
 from stream_processors.windows import EVENT_TYPE
 
@@ -26,7 +26,7 @@ class OpenPlays:
 
     def __init__(self, timeout_ms: int, segments: Mapping[str, bytes] | None = None) -> None:
         self._timeout_ms = timeout_ms
-        self._open = OpenRows(HEAD, TOLD, segments or {})
+        self._open = OpenRows(RowTable(HEAD, TOLD, ["duration_ms"]), segments or {})
 
     def add(self, frame: pl.DataFrame) -> None:
         """Takes events in the order of the log: the event's columns with `timestamp` in ms, and `clock`.
@@ -66,14 +66,8 @@ class OpenPlays:
         """
         if self._open.quiet(clock - self._timeout_ms):
             return pl.DataFrame(schema=PLAY)
-        events, rows = self._open.events(), self._open.rows
-        keys = np.concatenate([np.zeros(0, np.uint64), *(part["key"].to_numpy() for part in events)])
-        heads = rows.heads(rows.find(keys), clock - self._timeout_ms)
-        before = rows.frame(heads)
-        rows.close(heads)
-        finished, still = fold(before, events, self._timeout_ms, clock)
-        rows.put(still)
-        self._open.folded(keys, before["key"].to_numpy())
+        finished, touched = fold(self._open.rows, self._open.events(), self._timeout_ms, clock)
+        self._open.folded(touched)
         return finished
 
     def segments(self) -> dict[str, Segment]:

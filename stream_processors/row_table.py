@@ -5,6 +5,7 @@ A row keeps its number from one `compact` to the next, also while it is closed; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from stream_processors import frames
-from stream_processors.lanes import WITHOUT_LANE, Bools, Columns, Ints, Keys
+from stream_processors.lanes import NEVER, WITHOUT_LANE, Bools, Columns, Ints, Keys
 from stream_processors.places import Places
 
 Schema = dict[str, pl.DataType | type[pl.DataType]]
@@ -28,14 +29,16 @@ _COMPACT_ROWS = 160_000
 class RowTable:
     """The schema has `key` (UInt64, without the lane), `behind` (Boolean: the lane) and `clock` (Int64)."""
 
-    def __init__(self, schema: Schema, texts: list[str]) -> None:
-        self._schema = schema
+    def __init__(self, schema: Schema, texts: Sequence[str], nullable: Sequence[str] = ()) -> None:
+        """`texts` are the columns that are told once for a row; `nullable` are numbers, where NEVER stands for null."""
+        self._schema, self._nullable = schema, nullable
         self._texts = {name: schema[name] for name in texts}
         self._numbers = [name for name in schema if name not in texts and name not in ("key", "behind")]
         self._empty()
 
     def _empty(self) -> None:
         kinds = {name: pl.Series([], dtype=self._schema[name]).to_numpy().dtype for name in self._numbers}
+        kinds |= dict.fromkeys(self._nullable, np.dtype(np.int64))
         self.columns: Columns = {name: np.zeros(0, kind) for name, kind in kinds.items()}
         """The numbers of all rows, to be read and written by row number; `clock` by `open` and `close` alone."""
         self.keys: Keys = np.zeros(0, np.uint64)
@@ -134,39 +137,45 @@ class RowTable:
         while len(self._told) > 1 and 2 * self._told[-1].height >= self._told[-2].height:
             self._told[-2:] = [pl.concat(self._told[-2:], rechunk=True)]
 
-    def told(self, texts: Ints) -> pl.DataFrame:
-        """Texts by their number, which do not fall; nulls where there is none."""
-        ends = np.cumsum([0, *(part.height for part in self._told)])
+    @property
+    def texts_told(self) -> int:
+        """The number of the text that comes next."""
+        return self._told_rows
+
+    def told(
+        self, texts: Ints, more: Sequence[pl.DataFrame] = (), columns: Sequence[str] | None = None
+    ) -> pl.DataFrame:
+        """Texts by their number, which do not fall; nulls where there is none. `more` is as if told in addition."""
+        names = list(columns or self._texts)
+        ends = np.cumsum([0, *(part.height for part in (*self._told, *more))])
         cuts = np.searchsorted(texts, ends)
-        none = pl.DataFrame({name: pl.Series([None] * int(cuts[0]), dtype=kind) for name, kind in self._texts.items()})
+        none = pl.DataFrame({name: pl.Series([None] * int(cuts[0]), dtype=self._texts[name]) for name in names})
         found = [
-            part[texts[a:b] - first]
-            for part, first, (a, b) in zip(self._told, ends[:-1], pairwise(cuts), strict=True)
+            part.select(names)[texts[a:b] - first]
+            for part, first, (a, b) in zip((*self._told, *more), ends[:-1], pairwise(cuts), strict=True)
             if a < b
         ]
         return pl.concat([none, *found]) if len(none) or not found else pl.concat(found)
 
-    def by_text(self, rows: Ints) -> Ints:
-        """The rows in the order of their texts: that in which `told` wants them."""
-        order: Ints = rows[np.argsort(self.text[rows], kind="stable")]
-        return order
-
     def frame(self, rows: Ints) -> pl.DataFrame:
         """These rows, in the order of their texts, as a frame of the schema."""
-        rows = self.by_text(rows)
+        rows = rows[np.argsort(self.text[rows], kind="stable")]
         told = self.told(self.text[rows])
         keys = self.keys[rows]
         numbers = {name: self.columns[name][rows] for name in self._numbers}
         numbers |= {"key": keys & _LIVE, "behind": (keys & _LANE).astype(np.bool_)}
         columns = [told[name] if name in self._texts else pl.Series(name, numbers[name]) for name in self._schema]
-        return pl.DataFrame(columns)
+        return pl.DataFrame(columns).with_columns(
+            pl.when(pl.col(name) != NEVER).then(name).cast(self._schema[name]) for name in self._nullable
+        )
 
     def put(self, frame: pl.DataFrame) -> None:
         """Takes rows of the schema, which are open then; each key is there once."""
         rows = self.find(frame["key"].to_numpy() | frame["behind"].to_numpy().astype(np.uint64))
         self.open(rows, frame["clock"].to_numpy())
         for name in self._numbers:
-            self.columns[name][rows] = frame[name].to_numpy()
+            column = frame[name].cast(pl.Int64).fill_null(NEVER) if name in self._nullable else frame[name]
+            self.columns[name][rows] = column.to_numpy()
         self.tell(rows, frame)
 
     def compact(self) -> None:

@@ -56,8 +56,8 @@ def _in_lanes(rows: Columns, heads: pl.DataFrame, gap_ms: int) -> Columns:
     timestamp, clock = rows["timestamp"], rows["clock"]
     same = continues(rows["key"])
     is_head = rows["row"] < heads.height
-    was_behind = spread(heads["behind"], rows["row"])
-    says = rows["newest"] = np.where(is_head, spread(heads["newest"], rows["row"]), timestamp)
+    was_behind = spread(heads["behind"].to_numpy(), rows["row"])
+    says = rows["newest"] = np.where(is_head, spread(heads["newest"].to_numpy(), rows["row"]), timestamp)
     newest = running_max(np.where(was_behind, NEVER, says), first_of(same))
     known = np.where(same, before(newest), NEVER)
     rows["behind"] = np.where(is_head, was_behind, (timestamp < known - gap_ms) & (known >= clock - gap_ms))
@@ -74,7 +74,7 @@ def _borders(lane: Columns, heads: pl.DataFrame, gap_ms: int, events_max: int) -
     near &= timestamp - before(newest) <= gap_ms
     lane["apart"] = ~near
     first = first_of(near)
-    had = spread(heads["events"], lane["row"])
+    had = spread(heads["events"].to_numpy(), lane["row"])
     events = np.arange(len(near)) - first + (had - (had > 0))[first]
     number = events // events_max
     begins: Bools = ~near | (number != before(number))
@@ -99,7 +99,7 @@ def _summed(lane: Columns, heads: pl.DataFrame, begins: Bools, items: DistinctIt
     added = {name: np.add.reduceat(which, start, dtype=np.int64) for name, which in counted.items()}
     tracks, devices = _new_items(lane, is_head, begins, sessions["owner"], items)
     for name, more in (added | {"tracks": tracks, "devices": devices}).items():
-        sessions[name] = spread(heads[name], sessions["row"]) + more
+        sessions[name] = spread(heads[name].to_numpy(), sessions["row"]) + more
     old = np.flatnonzero(sessions["row"] < heads.height)
     for name, choose in (("started_at", np.minimum), ("ended_at", np.maximum)):
         sessions[name][old] = choose(sessions[name][old], heads[name].to_numpy()[sessions["row"][old]])

@@ -19,6 +19,7 @@ import polars as pl
 from stream_processors.distinct import DistinctItems
 from stream_processors.lanes import NEVER, WITHOUT_LANE, Bools, Columns
 from stream_processors.open_rows import OpenRows
+from stream_processors.row_table import RowTable
 from stream_processors.segment import Segment
 from stream_processors.session import EVENTS_MAX, NUMBERS, OPEN, SESSION, TEXTS
 from stream_processors.session_order import in_order
@@ -34,7 +35,8 @@ class OpenSessions:
     ) -> None:
         segments = segments or {}
         self._gap_ms, self._events_max = gap_ms, events_max
-        self._open = OpenRows(OPEN, TEXTS, {n: data for n, data in segments.items() if not n.startswith("items/")})
+        rows = RowTable(OPEN, TEXTS)
+        self._open = OpenRows(rows, {n: data for n, data in segments.items() if not n.startswith("items/")})
         self._items = DistinctItems({n[6:]: data for n, data in segments.items() if n.startswith("items/")})
 
     def add(self, frame: pl.DataFrame) -> None:
