@@ -109,12 +109,11 @@ def fold(table: RowTable, events: list[pl.DataFrame], timeout_ms: int, clock: in
     known["key"] = table.find(touched[len(moves) :])
     told = {**told, "key": row} | {name: values[moves] for name, values in told.items() if name != "key"}
     lane: Columns = {name: np.concatenate((known[name], told[name])) for name in _NUMBERS}
-    lane["row"] = np.arange(len(touched))
     lane["text"] = np.concatenate((table.text[heads], table.texts_told + moves))
-    lane = _in_lanes(picked(lane, sorting(lane["key"])), known, timeout_ms)
+    lane = _in_lanes(lane, known, timeout_ms)
     _join_listens(lane, timeout_ms)
     _end_stretches(lane, timeout_ms, clock)
-    texts = [part.with_columns(listen_id="event_id") for part in events]
+    texts = [part.select(*_TEXTS, listen_id="event_id") for part in events]
     finished = _finished(lane, table, texts, timeout_ms)
     table.close(heads)
     _keep(lane, table, texts, timeout_ms, clock)
@@ -131,15 +130,16 @@ def _told(events: list[pl.DataFrame]) -> Columns:
     return {name: numbers[name].to_numpy() for name in _NUMBERS}
 
 
-def _in_lanes(rows: Columns, heads: Columns, timeout_ms: int) -> Columns:
+def _in_lanes(told: Columns, heads: Columns, timeout_ms: int) -> Columns:
     """The rows sorted by lane, each lane in the order of the log; pauses of what is not played are left out."""
-    track, kind, timestamp, clock = (rows[name] for name in ("track", "kind", "timestamp", "clock"))
-    head = rows["row"] < len(heads["key"])
-    same = continues(rows["key"])
+    row = sorting(told["key"])
+    key, track, kind, timestamp, clock = (told[name][row] for name in ("key", "track", "kind", "timestamp", "clock"))
+    head = row < len(heads["key"])
+    same = continues(key)
     play = kind == PLAYED
-    was_behind, was_last = (spread(heads[name], rows["row"]) for name in ("behind", "last"))
+    was_behind, was_last = (spread(heads[name], row) for name in ("behind", "last"))
     newest = np.where(play & ~head, timestamp, NEVER)
-    newest[head] = heads["newest"][rows["row"][head]]
+    newest[head] = heads["newest"][row[head]]
     newest[was_behind] = NEVER
     newest = running_max(newest, first_of(same))
     known = np.where(same, before(newest), NEVER)
@@ -148,17 +148,18 @@ def _in_lanes(rows: Columns, heads: Columns, timeout_ms: int) -> Columns:
     soon = clock - before(clock) < timeout_ms
     its_end = same & ~play & ~head & before(playing) & (track == before(track)) & soon
     behind = np.where(its_end, before(old), old)
-    rows |= {"behind": behind, "newest": newest[last_of(same)], "last": playing & ~after(same)}
+    judged = {"behind": behind, "newest": newest[last_of(same)], "last": playing & ~after(same)}
 
-    rows["lane"] = 2 * rows["key"] + behind
+    order = np.arange(len(row))
+    lane = 2 * key + behind
     if behind.any():
-        rows = picked(rows, sorting(rows["lane"]))
-    kind, clock = rows["kind"], rows["clock"]
-    rows["head"] = rows["row"] < len(heads["key"])
-    ends_play = continues(rows["lane"]) & before(kind == PLAYED) & (clock - before(clock) < timeout_ms)
-    of_use = (kind != PAUSED) | rows["head"] | ends_play
-    rows = rows if of_use.all() else picked(rows, np.flatnonzero(of_use))
-    return rows | {name: spread(heads[name], rows["row"]) for name in ("stretch", "heard", "scrobbled")}
+        order = sorting(lane)
+        lane, kind, clock, head = lane[order], kind[order], clock[order], head[order]
+    ends_play = continues(lane) & before(kind == PLAYED) & (clock - before(clock) < timeout_ms)
+    of_use = np.flatnonzero((kind != PAUSED) | head | ends_play)
+    order, row = order[of_use], row[order[of_use]]
+    rows = picked(told, row) | picked(judged, order) | {"lane": lane[of_use], "head": head[of_use]}
+    return rows | {name: spread(heads[name], row) for name in ("stretch", "heard", "scrobbled")}
 
 
 def _join_listens(lane: Columns, timeout_ms: int) -> None:
@@ -204,16 +205,15 @@ def _end_stretches(lane: Columns, timeout_ms: int, clock_now: int) -> None:
 
 def _finished(lane: Columns, table: RowTable, texts: list[pl.DataFrame], timeout_ms: int) -> pl.DataFrame:
     done = np.flatnonzero(lane["done"])
-    done = done[np.argsort(lane["text"][done])]
+    done = done[sorting(lane["text"][done])]
     started, timed_out, duration = (lane[name][done] for name in ("timestamp", "timed_out", "duration_ms"))
     ended = np.maximum(started, after(lane["timestamp"])[done])
     played = lane["ms"][done]
-    told = table.told(lane["text"][done], texts, _TEXTS)
+    told = _texts_of(lane, done, table, texts)
     completion = np.minimum(played / np.maximum(duration, 1), 1.0)
     columns = {
         **{name: told[name] for name in PLAY if name in told.columns},
         "play_id": told["event_id"],
-        "listen_id": _listen_ids(lane, done, table, texts),
         "started_at": started,
         "ended_at": np.where(timed_out, started + timeout_ms, ended),
         "ended_by": _ENDED_BY.gather(np.where(timed_out, _TIMEOUT, after(lane["kind"])[done])),
@@ -231,13 +231,18 @@ def _or_null(values: npt.NDArray[Any], known: Bools) -> pl.Series:
     return pl.DataFrame({"value": values, "known": known}).select(pl.when("known").then("value")).to_series()
 
 
-def _listen_ids(lane: Columns, rows: Ints, table: RowTable, texts: list[pl.DataFrame]) -> pl.Series:
-    """The ids of the listens of these rows."""
-    begun = lane["text"][lane["begun"][rows]]
-    order = np.argsort(begun, kind="stable")
-    back = np.empty_like(order)
-    back[order] = np.arange(len(order))
-    return table.told(begun[order], texts, ["listen_id"]).to_series()[back]
+def _texts_of(lane: Columns, rows: Ints, table: RowTable, texts: list[pl.DataFrame]) -> pl.DataFrame:
+    """The texts of these rows, which stand in the order of their texts, with the ids of their listens."""
+    own, begun = lane["text"][rows], lane["text"][lane["begun"][rows]]
+    found = table.told(own, texts)
+    others = np.flatnonzero(own != begun)
+    if not len(others):
+        return found
+    others = others[sorting(begun[others])]
+    places = np.arange(len(rows))
+    places[others] = len(rows) + np.arange(len(others))
+    ids = pl.concat([found["listen_id"], table.told(begun[others], texts)["listen_id"]], rechunk=True)
+    return found.with_columns(ids.gather(places))
 
 
 def _keep(lane: Columns, table: RowTable, texts: list[pl.DataFrame], timeout_ms: int, clock_now: int) -> None:
@@ -251,13 +256,12 @@ def _keep(lane: Columns, table: RowTable, texts: list[pl.DataFrame], timeout_ms:
     row, behind = lane["key"][kept], lane["behind"][kept]
     if behind.any():
         row[behind] = table.find(table.keys[row[behind]] | np.uint64(1))
-    text = np.where(lane["kind"][kept] == PLAYED, lane["text"][kept], lane["text"][lane["begun"][kept]])
-    text[(lane["kind"][kept] != PLAYED) & (lane["kind"][kept] != PAUSED)] = NO_TEXT
+    teller = np.where(lane["kind"][kept] == PLAYED, kept, lane["begun"][kept])
+    text = np.where(np.isin(lane["kind"][kept], (PLAYED, PAUSED)), lane["text"][teller], NO_TEXT)
     table.text[row] = text
     new = np.flatnonzero(text >= table.texts_told)
-    new = new[np.argsort(text[new])]
-    told = table.told(text[new], texts, _TEXTS)
-    table.tell(row[new], told.with_columns(listen_id=_listen_ids(lane, kept[new], table, texts)))
+    new = new[sorting(text[new])]
+    table.tell(row[new], _texts_of(lane, teller[new], table, texts))
     for name in (*_REMEMBERED, *_NUMBERS):
         if name not in ("key", "clock"):
             table.columns[name][row] = lane[name][kept]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import polars as pl
 
 from stream_processors import frames
-from stream_processors.lanes import NEVER, WITHOUT_LANE, Bools, Columns, Ints, Keys
+from stream_processors.lanes import NEVER, WITHOUT_LANE, Bools, Columns, Ints, Keys, sorting
 from stream_processors.places import Places
 
 Schema = dict[str, pl.DataType | type[pl.DataType]]
@@ -24,6 +24,8 @@ _LIVE = np.uint64(WITHOUT_LANE)
 _CLOSED = 1 << 62
 """The clock of a row that is not open: after all times."""
 _COMPACT_ROWS = 160_000
+_MERGE_SHARE = 4
+"""Texts are merged with those told before when they are a quarter as many: so copies and frames are few."""
 
 
 class RowTable:
@@ -134,7 +136,7 @@ class RowTable:
         self.text[rows] = np.arange(self._told_rows, self._told_rows + len(rows))
         self._told_rows += len(rows)
         self._told.append(texts.select(*self._texts))
-        while len(self._told) > 1 and 2 * self._told[-1].height >= self._told[-2].height:
+        while len(self._told) > 1 and _MERGE_SHARE * self._told[-1].height >= self._told[-2].height:
             self._told[-2:] = [pl.concat(self._told[-2:], rechunk=True)]
 
     @property
@@ -142,24 +144,23 @@ class RowTable:
         """The number of the text that comes next."""
         return self._told_rows
 
-    def told(
-        self, texts: Ints, more: Sequence[pl.DataFrame] = (), columns: Sequence[str] | None = None
-    ) -> pl.DataFrame:
+    def told(self, texts: Ints, more: Sequence[pl.DataFrame] = ()) -> pl.DataFrame:
         """Texts by their number, which do not fall; nulls where there is none. `more` is as if told in addition."""
-        names = list(columns or self._texts)
-        ends = np.cumsum([0, *(part.height for part in (*self._told, *more))])
+        parts = [*self._told, *more]
+        ends = np.cumsum([0, *(part.height for part in parts)])
         cuts = np.searchsorted(texts, ends)
-        none = pl.DataFrame({name: pl.Series([None] * int(cuts[0]), dtype=self._texts[name]) for name in names})
         found = [
-            part.select(names)[texts[a:b] - first]
-            for part, first, (a, b) in zip((*self._told, *more), ends[:-1], pairwise(cuts), strict=True)
+            part[texts[a:b] - first]
+            for part, first, (a, b) in zip(parts, ends[:-1], pairwise(cuts), strict=True)
             if a < b
         ]
-        return pl.concat([none, *found]) if len(none) or not found else pl.concat(found)
+        if cuts[0] or not found:
+            found.insert(0, pl.DataFrame(schema=self._texts).clear(int(cuts[0])))
+        return pl.concat(found, rechunk=True)
 
     def frame(self, rows: Ints) -> pl.DataFrame:
         """These rows, in the order of their texts, as a frame of the schema."""
-        rows = rows[np.argsort(self.text[rows], kind="stable")]
+        rows = rows[sorting(self.text[rows] - NO_TEXT)]
         told = self.told(self.text[rows])
         keys = self.keys[rows]
         numbers = {name: self.columns[name][rows] for name in self._numbers}
