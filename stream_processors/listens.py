@@ -106,7 +106,8 @@ def fold(table: RowTable, events: list[pl.DataFrame], timeout_ms: int, clock: in
     touched = np.concatenate((told["key"][moves], table.keys[heads] & np.uint64(WITHOUT_LANE)))
     known = {name: table.columns[name][heads] for name in (*_REMEMBERED, *_NUMBERS) if name != "key"}
     known["behind"] = (table.keys[heads] & np.uint64(1)).astype(np.bool_)
-    known["key"] = table.find(touched[len(moves) :])
+    known["key"] = np.where(known["behind"], 0, heads)
+    known["key"][known["behind"]] = table.find(touched[len(moves) :][known["behind"]])
     told = {**told, "key": row} | {name: values[moves] for name, values in told.items() if name != "key"}
     lane: Columns = {name: np.concatenate((known[name], told[name])) for name in _NUMBERS}
     lane["text"] = np.concatenate((table.text[heads], table.texts_told + moves))

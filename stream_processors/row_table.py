@@ -24,8 +24,6 @@ _LIVE = np.uint64(WITHOUT_LANE)
 _CLOSED = 1 << 62
 """The clock of a row that is not open: after all times."""
 _COMPACT_ROWS = 160_000
-_MERGE_SHARE = 4
-"""Texts are merged with those told before when they are a quarter as many: so copies and frames are few."""
 
 
 class RowTable:
@@ -136,7 +134,7 @@ class RowTable:
         self.text[rows] = np.arange(self._told_rows, self._told_rows + len(rows))
         self._told_rows += len(rows)
         self._told.append(texts.select(*self._texts))
-        while len(self._told) > 1 and _MERGE_SHARE * self._told[-1].height >= self._told[-2].height:
+        while len(self._told) > 1 and self._told[-1].height >= self._told[-2].height:
             self._told[-2:] = [pl.concat(self._told[-2:], rechunk=True)]
 
     @property
