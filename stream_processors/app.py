@@ -113,6 +113,7 @@ def faust_app(settings: Settings, app_id: str, partitions: int, data_dir: Path) 
         topic_partitions=partitions,
         topic_replication_factor=settings.replication_factor,
         topic_disable_leader=True,
+        table_standby_replicas=settings.standby_replicas,
         stream_buffer_maxsize=8,  # batches, not records
         consumer_max_fetch_size=4 << 20,
         consumer_auto_offset_reset="earliest",
