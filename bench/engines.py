@@ -62,7 +62,7 @@ def measure(inputs: Inputs, engine: Engine, number: int, timeout_s: float) -> di
         here.create(output, 1)
         topic_maker.apply(here.settings)
         wanted = oracle.product(log, window_ms)
-        environment |= _product_environment(here, number)
+        environment |= product_environment(here, number)
     else:
         here.create(output, inputs.shape.partitions)
         if engine.name == "crossfade":
@@ -89,7 +89,8 @@ def measure(inputs: Inputs, engine: Engine, number: int, timeout_s: float) -> di
     }
 
 
-def _product_environment(here: Cluster, number: int) -> dict[str, str]:
+def product_environment(here: Cluster, number: int) -> dict[str, str]:
+    """What the complete worker is started with."""
     return {
         "KAFKA_BOOTSTRAP_SERVERS": here.settings.kafka_bootstrap_servers,
         "CROSSFADE_DATA_DIR": str(here.settings.data_dir / f"product-{number}"),

@@ -160,7 +160,7 @@ class EventsAgent:
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox, self._wire = outbox, CursorWire(Codec("listening_event"), COLUMNS)
-        self.consumed = 0
+        self.consumed = self.batches = 0
 
     def read(self, batch: EventBatch) -> pl.DataFrame:
         """Decodes a batch of events."""
@@ -176,7 +176,8 @@ class EventsAgent:
                 PARTS, *(pa.array([one], pa.large_binary()) for one in (b"%d" % partition, value))
             )
         self.consumed += len(batch)
-        job.tell(self.consumed)
+        self.batches += 1
+        job.tell(self.consumed, self.batches)
 
     def settle(self, partition: int, state: PartitionWindows) -> None:
         """Nothing is put off."""

@@ -17,6 +17,7 @@ from schemas import kafka as clients
 from schemas.codec import Codec
 from schemas.settings import Settings
 from stream_processors import app as worker_app
+from stream_processors.transport import EventBatch
 from stream_processors.wire import Wire
 from tests.pipeline.columnar_app import ColumnarApp, new_topic, send
 from tests.pipeline.test_worker import PORT, lag, wait_until, worker
@@ -102,24 +103,29 @@ def test_reading_resumes_where_the_state_says(kafka: Settings, slow: bool) -> No
     send(kafka, topic, [b"x"] * 1_000)
 
     async def first() -> None:
-        async with ColumnarApp(kafka, topic, group).running() as one:
+        one = ColumnarApp(kafka, topic, group)
+        table = worker_app.table(one.app, "state", 1)
+
+        async def take(_batch: EventBatch) -> None:
+            table["k"] = b"v"
+
+        one.on_batch = take
+        async with one.running():
             await one.until(lambda: bool(one.batches) and one.batches[-1].next == 1_000, "all records came")
             await one.until(lambda: committed(kafka, group, topic) == 1_000, "the group's offset")
 
     async def again() -> None:
         one = ColumnarApp(kafka, topic, group)
+        worker_app.table(one.app, "state", 1)  # its recovery keeps the flow going while partitions are sought
         one.resume_at[0] = 400
 
         async def load(_tp: TP) -> None:
-            await asyncio.sleep(2 if slow else 0)
+            await asyncio.sleep(3 if slow else 0)
 
         one.on_resume = load
-        # a table keeps the flow going while partitions are seeked, as in the worker
-        table = one.app.Table("state", key_type=str, value_type=bytes, partitions=1)
-        assert table is not None
         async with one.running():
             await one.until(lambda: bool(one.batches) and one.batches[-1].next == 1_050, "all records came")
-        assert one.covered[0][0] == 400
+            await one.until(lambda: one.covered[0][0] == 400, "what the state wants")
         assert [a for a, _ in one.covered[1:]] == [b for _, b in one.covered[:-1]], "without a gap"
 
     asyncio.run(first())
