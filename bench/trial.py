@@ -81,8 +81,9 @@ class Running:
             while self.process.poll() is None:
                 with contextlib.suppress(httpx.HTTPError, KeyError, ValueError):
                     offsets = client.get(f"http://127.0.0.1:{port}/healthz").json()["next"]
-                    done = sum(n or 0 for place, n in offsets.items() if place.startswith(f"{topic}/"))
-                    self.progress.append((done, time.time()))
+                    mine = [n or 0 for place, n in offsets.items() if place.startswith(f"{topic}/")]
+                    if mine:
+                        self.progress.append((sum(mine), time.time()))
                 time.sleep(0.1)
 
     @property
@@ -210,7 +211,7 @@ def measured(group: Group, rows: list[Row], meter: Meter, events: int, problem: 
         return Measured(0.0, 0.0, meter.rss_mb(), problem or "the input was not read")
     consumed, start = begun
     end = max((row.time_ms for row in rows), default=0) / 1000 or progress[-1][1]
-    done = min(events, max(n for n, _ in progress)) - consumed
+    done = (events if problem is None else min(events, progress[-1][0])) - consumed
     cpu_s = meter.cpu_s(start, end)
     rates = done / max(end - start, 1e-3), done / max(cpu_s, 1e-2)
     return Measured(*rates, meter.rss_mb(end), problem, group.consumed / group.batches if group.batches else None)
@@ -228,9 +229,9 @@ def _follow(cluster: Cluster, task: Task, running: Group, deadline: float) -> st
                     return None
             elif (now := cluster.ends(task.output, watcher)) != size:
                 size, since = now, time.monotonic()
-            elif size > 0 and running.consumed >= 0.99 * task.events:
-                rested = time.monotonic() - since
-                if rested > (_SETTLED_S if size >= task.rows else _GIVEN_UP_S):
+            else:
+                rested, has_read = time.monotonic() - since, running.consumed >= 0.99 * task.events
+                if (rested > _SETTLED_S and size >= task.rows) or (rested > _GIVEN_UP_S and has_read and size > 0):
                     return None
             ended = running.ended
             if ended is not None and (size <= 0 or time.monotonic() - since > _SETTLED_S):
