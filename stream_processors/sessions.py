@@ -43,11 +43,11 @@ _BITS = 15
 _MASK = (1 << _BITS) - 1
 _PACKED = np.array(
     [
-        1 + sum(1 << (_BITS * (1 + i)) for i, known in enumerate(_KINDS.values()) if known == kind)
+        sum(1 << (_BITS * i) for i, known in enumerate(_KINDS.values()) if known == kind)
         for kind in range(len(EVENT_TYPE.categories))
     ]
 )
-"""What an event adds to the five counts of a session, which has at most 10,000 events: all in one number."""
+"""What an event adds to the four counts of a session, which has at most 10,000 events: all in one number."""
 _TEXTS = ["event_id", "tenant", "source", "user_id", "platform", "country"]
 _NUMBERS: Schema = {
     "key": pl.UInt64,
@@ -161,8 +161,9 @@ class OpenSessions:
         is_head = lane["row"] < heads.height
         counts = np.add.reduceat(np.where(is_head, 0, _PACKED[lane["kind"]]), start)
         tracks, devices = self._new_items(lane, is_head, begins, sessions["owner"])
-        added = {name: counts >> (_BITS * i) & _MASK for i, name in enumerate(("events", *_KINDS))}
-        for name, more in (added | {"tracks": tracks, "devices": devices}).items():
+        added = {name: counts >> (_BITS * i) & _MASK for i, name in enumerate(_KINDS)}
+        added |= {"events": np.add.reduceat(~is_head, start, dtype=np.int64), "tracks": tracks, "devices": devices}
+        for name, more in added.items():
             sessions[name] = spread(heads[name], sessions["row"]) + more
         old = np.flatnonzero(sessions["row"] < heads.height)
         for name, choose in (("started_at", np.minimum), ("ended_at", np.maximum)):
