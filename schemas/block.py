@@ -54,6 +54,13 @@ def read_block(head: bytes, count: int, *block: bytes | memoryview) -> pl.DataFr
     return frame if frame.height == count else None
 
 
+def limits(fields: list[Field]) -> list[tuple[str, int, int]]:
+    """(field, least, most) of the numbers that have a range of their own: 32 bits, or the years 1 to 9999."""
+    parts = [part for part in map(_part, fields) if part is not None]
+    ints = [(part.name, -(1 << 31), (1 << 31) - 1) for part in parts if part.kind == "int"]
+    return ints + [(part.name, *_range_of_times(part)) for part in parts if part.per_ms]
+
+
 def varint(number: int) -> bytes:
     """A whole number as Avro and Kafka write it: zigzag, seven bits a byte."""
     number = (number << 1) ^ (number >> 63)
@@ -244,6 +251,10 @@ def _walk(cursor: _Cursor, part: _Part, told: npt.NDArray[Any] | None, present: 
 
 
 def _judge_times(cursor: _Cursor, part: _Part, told: npt.NDArray[Any]) -> None:
-    first, last = _FIRST_MS * part.per_ms, (_LAST_MS + 1) * part.per_ms - 1
+    first, last = _range_of_times(part)
     if len(told) and (told.min() < first or told.max() > last):
         cursor.mark((told < first) | (told > last))
+
+
+def _range_of_times(part: _Part) -> tuple[int, int]:
+    return _FIRST_MS * part.per_ms, (_LAST_MS + 1) * part.per_ms - 1
