@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -72,9 +73,9 @@ class Cluster:
         """The topics that exist."""
         return set(self._admin().list_topics(timeout=10).topics)
 
-    def write(self, topic: str, log: Log) -> float:
+    def write(self, topic: str, log: Log, **producer_settings: Any) -> float:
         """Writes the log and returns the seconds it took."""
-        producer = kafka.producer(self.settings)
+        producer = kafka.producer(self.settings, **producer_settings)
         began = time.monotonic()
         users, partitions = log.frame["user_id"].to_list(), log.frame["partition"].to_list()
         for first in range(0, len(users), _CHUNK):
