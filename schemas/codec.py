@@ -135,9 +135,9 @@ class Codec:
 
     def empty(self) -> pl.DataFrame:
         """No rows, all columns."""
-        frame = read_block(self.head, 0)
-        assert frame is not None
-        return frame
+        nothing = read_block(self.head, 0)
+        assert nothing is not None
+        return nothing.frame
 
 
 class _Group:
@@ -172,15 +172,14 @@ class _Group:
     def _columns(self, at: int, rows: int) -> int | None:
         """Takes the rows from `at` on that are proven, and returns how many; None when the block cannot be read."""
         writer, values = self._writer, self._values[at : at + rows]
-        block = b"".join(values)
-        frame = read_block(writer.head, rows, block)
-        if frame is None:
+        block = read_block(writer.head, rows, *values)
+        if block is None:
             return None
-        proven = rows
+        frame, proven = block.frame, rows
         if writer.layout.exact:
             ends = np.cumsum(np.fromiter(map(len, values), np.int64, rows))
             starts = np.concatenate((np.zeros(1, np.int64), ends[:-1])) + len(writer.prefix.data)
-            found = writer.layout.ends(frame, np.frombuffer(block, np.uint8), starts)
+            found = writer.layout.ends(frame, block.data, starts)
             proven = rows if (right := found == ends).all() else int(right.argmin())
         elif not writer.layout.times_exist(frame):
             return None
@@ -202,10 +201,10 @@ class _Group:
             except BadRecordError as error:
                 self.bad.append((i, error))
         self.singly += len(places)
-        frame = read_block(self._codec.head, len(bodies), *bodies)
-        if frame is None:
+        block = read_block(self._codec.head, len(bodies), *bodies)
+        if block is None:
             raise RuntimeError(f"{self._codec.name}: polars does not read what fastavro writes")
-        self.pieces.append((np.array(healthy, np.int64), frame))
+        self.pieces.append((np.array(healthy, np.int64), block.frame))
 
 
 def _by_writer(values: Sequence[bytes]) -> dict[bytes, Sequence[int]]:
