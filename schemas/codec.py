@@ -21,8 +21,8 @@ __all__ = ["Codec", "Columns", "Prefix", "schema"]
 
 _FIRST = 4_096
 """Columns are tried with so many values first: a broken one among them costs no more."""
-_SINGLY = 256
-"""Around a broken value so many are judged one by one, before columns are tried again."""
+_SINGLY, _SINGLY_MAX = 256, 4_096
+"""Around a broken value so many are judged one by one, before columns are tried again; more where trouble goes on."""
 
 Place = tuple[int, int]
 """Partition and offset of a value."""
@@ -151,7 +151,7 @@ class _Group:
 
     def read(self) -> None:
         """Reads columns as far as they can be proven, judges singly where they cannot, and goes on with columns."""
-        at, step, total = 0, _FIRST, len(self._values)
+        at, step, singly, total = 0, _FIRST, _SINGLY, len(self._values)
         if not self._writer.is_columnar:
             self._judge(range(total))
             return
@@ -163,11 +163,11 @@ class _Group:
                 continue
             at += proven or 0
             if proven == rows:
-                step *= 4
+                step, singly = step * 4, _SINGLY
                 continue
-            around = range(at, min(at + _SINGLY, total))
+            around = range(at, min(at + singly, total))
             self._judge(around)
-            at, step = around.stop, _SINGLY
+            at, step, singly = around.stop, _SINGLY, min(singly * 2, _SINGLY_MAX)
 
     def _columns(self, at: int, rows: int) -> int | None:
         """Takes the rows from `at` on that are proven, and returns how many; None when the block cannot be read."""
