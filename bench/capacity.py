@@ -172,7 +172,7 @@ def carried(model: Model, constants: dict[str, Any], rate: float) -> dict[str, f
         "worker_cores": worker_cores,
         "workers": math.ceil(worker_cores / CORES),
         "broker_cores": rate * broker_us / 1e6 / BUSY,
-        "broker_gb_s": rate * constants["kafka_bytes"] * (1 + COPIES - 1 + READERS) / 1e9,
+        "broker_gb_s": rate * constants["kafka_bytes"] * (COPIES + READERS) / 1e9,
         "kafka_tb": rate * constants["kafka_bytes"] * 7 * 86_400 * COPIES / 1e12,
         "sink_cores": rate * constants["sink_us"] / 1e6 / BUSY,
         "write_usd_a_day": gb_a_day * USD_PER_GB_WRITTEN,

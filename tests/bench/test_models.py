@@ -42,7 +42,7 @@ def test_nothing_happens_nothing_is_late() -> None:
 
 
 def test_one_restart_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One of two workers goes for good at 100 s: 2 s to join and 20 s to load two states, then the lag is worked off."""
+    """One of two workers goes for good at 100 s: 2 s to join, 20 s to load two states, then it catches up."""
     own = replace(
         QUIET, workers=2, events_per_s=100, worker_events_per_s=150, state_mb=100, load_mb_per_s=10, hours=0.1
     )
