@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -45,7 +46,9 @@ class Inputs:
         return topic, self.logs[topic]
 
 
-def measure(inputs: Inputs, engine: Engine, number: int, timeout_s: float) -> dict[str, Any]:
+def measure(
+    inputs: Inputs, engine: Engine, number: int, timeout_s: float, stop_signal: int = signal.SIGTERM
+) -> dict[str, Any]:
     """One row of the table; a skipped engine has the reason in `problem` and no figures."""
     row: dict[str, Any] = {"engine": engine.name, "config": engine.config, "guarantee": engine.guarantee}
     try:
@@ -77,7 +80,7 @@ def measure(inputs: Inputs, engine: Engine, number: int, timeout_s: float) -> di
     rows = oracle.parts(log, window_ms) if engine.is_partial else wanted.height
     rows = rows if engine.makes_results else 0
     task = trial.Task(topic, log.frame.height, output, rows, judge, window_ms, here.settings.grace_ms)
-    found = trial.run(here, task, command, environment, timeout_s, port)
+    found = trial.run(here, task, command, environment, timeout_s, port, stop_signal=stop_signal)
     here.delete(*(name for name in here.topics() if name not in inputs.logs and not name.startswith("__")))
     return {
         **row,

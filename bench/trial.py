@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ from schemas.settings import CHECKOUT
 MEASURED_FROM = 0.1
 """Rates count from this share of the input on: what comes before is start-up."""
 
-_SETTLED_S, _GIVEN_UP_S, _STOP_S = 1.5, 12.0, 4.0
+_SETTLED_S, _GIVEN_UP_S, _STOP_S = 2.0, 12.0, 4.0
 Judge = Callable[[list[Row]], str | None]
 Progress = list[tuple[int, float]]
 """(events consumed, Unix time), ascending."""
@@ -65,6 +66,8 @@ class Running:
     log: Path
     progress: Progress = field(default_factory=list)
     batches: int = 0
+    is_done: bool = True
+    """False as long as it says of itself that it lags."""
 
     def read(self) -> None:
         """Takes the lines `consumed COUNT UNIX_SECONDS [BATCHES]` of its output until it ends."""
@@ -77,11 +80,13 @@ class Running:
 
     def poll_health(self, port: int, topic: str) -> None:
         """Asks /healthz of the complete worker for its offsets in `topic`, ten times a second, until it ends."""
+        self.is_done = False
         with httpx.Client(timeout=1) as client:
             while self.process.poll() is None:
                 with contextlib.suppress(httpx.HTTPError, KeyError, ValueError):
-                    offsets = client.get(f"http://127.0.0.1:{port}/healthz").json()["next"]
-                    mine = [n or 0 for place, n in offsets.items() if place.startswith(f"{topic}/")]
+                    told = client.get(f"http://127.0.0.1:{port}/healthz").json()
+                    self.is_done = told["lag"] == 0
+                    mine = [n or 0 for place, n in told["next"].items() if place.startswith(f"{topic}/")]
                     if mine:
                         self.progress.append((sum(mine), time.time()))
                 time.sleep(0.1)
@@ -129,7 +134,9 @@ class Group:
 
 
 @contextlib.contextmanager
-def started(command: list[str], environment: dict[str, str], directory: Path) -> Iterator[Running]:
+def started(
+    command: list[str], environment: dict[str, str], directory: Path, stop_signal: int = signal.SIGTERM
+) -> Iterator[Running]:
     """Runs a program until the block ends; its standard error goes to `engine.log` in `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "engine.log"
@@ -149,7 +156,7 @@ def started(command: list[str], environment: dict[str, str], directory: Path) ->
     try:
         yield running
     finally:
-        process.terminate()
+        process.send_signal(stop_signal)
         try:
             process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
@@ -182,6 +189,7 @@ def run(
     timeout_s: float,
     health_port: int | None = None,
     processes: int = 1,
+    stop_signal: int = signal.SIGTERM,
 ) -> Measured:
     """Runs an engine over the whole input; a problem is told in the result, never raised.
 
@@ -190,7 +198,7 @@ def run(
     directory = cluster.settings.data_dir / task.output
     told = environment_of(cluster, task, directory) | environment
     with contextlib.ExitStack() as stack:
-        group = Group([stack.enter_context(started(command, told, directory)) for _ in range(processes)])
+        group = Group([stack.enter_context(started(command, told, directory, stop_signal)) for _ in range(processes)])
         if health_port is not None:
             polling = (health_port, task.topic)
             threading.Thread(target=group.members[0].poll_health, args=polling, daemon=True).start()
@@ -231,7 +239,10 @@ def _follow(cluster: Cluster, task: Task, running: Group, deadline: float) -> st
                 size, since = now, time.monotonic()
             else:
                 rested, has_read = time.monotonic() - since, running.consumed >= 0.99 * task.events
-                if (rested > _SETTLED_S and size >= task.rows) or (rested > _GIVEN_UP_S and has_read and size > 0):
+                is_done = all(member.is_done for member in running.members)
+                if (rested > _SETTLED_S and size >= task.rows and is_done) or (
+                    rested > _GIVEN_UP_S and has_read and size > 0
+                ):
                     return None
             ended = running.ended
             if ended is not None and (size <= 0 or time.monotonic() - since > _SETTLED_S):
