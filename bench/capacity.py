@@ -19,7 +19,6 @@ import numpy as np
 
 from bench import oracle, results, trial
 from bench.cluster import Cluster, cluster
-from bench.engine_list import HEALTH_PORT
 from bench.engines import product_environment
 from bench.generator import Log, Shape, generate
 from bench.latency import rows_in
@@ -153,7 +152,7 @@ def product(here: Cluster, log: Log, timeout_s: float) -> dict[str, Any]:
         return oracle.problem_of_product(rows, wanted, window_ms)
 
     task = trial.Task(topics.EVENTS, log.frame.height, topics.WINDOW_METRICS, wanted.height, judge)
-    found = trial.run(here, task, _PRODUCT, product_environment(here, 1), timeout_s, HEALTH_PORT)
+    found = trial.run(here, task, _PRODUCT, product_environment(here, 1), timeout_s, here.health_port)
     return {"product_us": 1e6 / max(found.events_per_cpu_s, 1.0), "product_problem": found.problem}
 
 

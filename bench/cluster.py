@@ -18,6 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from bench.generator import Log
 from crossfade.child import with_parent
 from crossfade.kafka import Broker, answers
+from crossfade.ports import reserve
 from schemas import kafka
 from schemas.settings import Settings
 from schemas.topics import MESSAGE_MAX_BYTES
@@ -45,6 +46,8 @@ class Cluster:
 
     settings: Settings
     pid: int
+    health_port: int
+    """Free for the /healthz of a worker under test."""
 
     def create(self, topic: str, partitions: int, **configs: str) -> None:
         """Makes a topic whose records are stamped by the broker; a topic that exists is emptied."""
@@ -136,7 +139,7 @@ def cluster(directory: Path | None = None) -> Iterator[Cluster]:
                 time.sleep(0.05)
             ready = settings.model_copy(update={"kafka_bootstrap_servers": broker.bootstrap_servers})
             kafka.wait_for_broker(ready)
-            yield Cluster(ready, process.pid)
+            yield Cluster(ready, process.pid, reserve(_PORT + 400))
         finally:
             process.kill()
             process.wait(10)

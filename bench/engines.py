@@ -13,9 +13,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import KafkaException
+
 from bench import oracle, results, trial
 from bench.cluster import BATCHES, Cluster, cluster
-from bench.engine_list import ENGINES, HEALTH_PORT, NAMES, Engine
+from bench.engine_list import ENGINES, NAMES, Engine
 from bench.generator import Log, Shape, generate
 from bench.install import UnavailableError
 from crossfade import topics as topic_maker
@@ -55,13 +57,28 @@ def measure(
         command = engine.command()
     except UnavailableError as error:
         return {**row, "problem": f"skipped: {error}"}
+    try:
+        return _measured(inputs, engine, number, timeout_s, stop_signal, row, command)
+    except (KafkaException, TimeoutError) as error:
+        return {**row, "problem": f"not measured, Kafka: {error}"}
+
+
+def _measured(
+    inputs: Inputs,
+    engine: Engine,
+    number: int,
+    timeout_s: float,
+    stop_signal: int,
+    row: dict[str, Any],
+    command: list[str],
+) -> dict[str, Any]:
     topic, log = inputs.of(engine.divisor, engine.partitions)
     if engine.divisor > 1:
         row["config"] += f"; 1/{engine.divisor} of the events"
     here, output = inputs.cluster, f"bench-{number}-{engine.name}"
     environment, port, window_ms = dict(engine.environment), None, here.settings.window_ms
     if engine.is_product:
-        output, port = topics.WINDOW_METRICS, HEALTH_PORT
+        output, port = topics.WINDOW_METRICS, here.health_port
         here.create(output, 1)
         topic_maker.apply(here.settings)
         wanted = oracle.product(log, window_ms)
@@ -97,7 +114,7 @@ def product_environment(here: Cluster, number: int) -> dict[str, str]:
     return {
         "KAFKA_BOOTSTRAP_SERVERS": here.settings.kafka_bootstrap_servers,
         "CROSSFADE_DATA_DIR": str(here.settings.data_dir / f"product-{number}"),
-        "CROSSFADE_WORKER_METRICS_PORT": str(HEALTH_PORT),
+        "CROSSFADE_WORKER_METRICS_PORT": str(here.health_port),
         "CROSSFADE_IDLE_MS": "600000",  # the input ends; time must not be moved on by the clock on the wall
     }
 

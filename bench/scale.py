@@ -18,7 +18,6 @@ from typing import Any
 
 from bench import oracle, results, trial
 from bench.cluster import Cluster, cluster
-from bench.engine_list import HEALTH_PORT
 from bench.engines import Inputs, product_environment
 from bench.feed import Feed
 from bench.generator import Shape, generate
@@ -82,7 +81,7 @@ def memory(here: Cluster, shape: Shape, timeout_s: float) -> Iterator[dict[str, 
 
         task = trial.Task(topic, log.frame.height, topics.WINDOW_METRICS, wanted.height, judge, window_ms)
         environment = product_environment(here, times)
-        found = trial.run(here, task, _PRODUCT, environment, timeout_s, HEALTH_PORT)
+        found = trial.run(here, task, _PRODUCT, environment, timeout_s, here.health_port)
         topic_maker.delete(here.settings)
         yield {
             "bench": "memory",
@@ -108,7 +107,9 @@ def kills(here: Cluster, shape: Shape, rounds: int, timeout_s: float) -> Iterato
             what = ("cold start", "warm start")[number] if number < 2 else "after kill -9"
             begun = time.monotonic()
             with trial.started(_PRODUCT, environment, directory) as running:
-                threading.Thread(target=running.poll_health, args=(HEALTH_PORT, topics.EVENTS), daemon=True).start()
+                threading.Thread(
+                    target=running.poll_health, args=(here.health_port, topics.EVENTS), daemon=True
+                ).start()
                 before = here.ends(topics.WINDOW_METRICS, watcher)
                 ready = _until(lambda r=running: bool(r.progress), begun, timeout_s)
                 result = _until(lambda b=before: here.ends(topics.WINDOW_METRICS, watcher) > b, begun, timeout_s)
