@@ -8,12 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from faust.types import TP
 
 from schemas import kafka as clients
+from schemas import topics
 from schemas.codec import Codec
 from schemas.settings import Settings
 from stream_processors import app as worker_app
@@ -274,3 +276,38 @@ def test_an_outage_is_told_in_a_few_lines(own_kafka: Settings) -> None:
         assert process.poll() is None, "an outage of seconds is sat out"
         lines = log.read_text().splitlines()[before:]
     assert 0 < len(lines) <= 40, lines
+
+
+@pytest.mark.timeout(240)
+def test_input_that_retention_deleted_before_it_was_read_is_counted(own_kafka: Settings) -> None:
+    """The worker was away for longer than Kafka keeps events: it goes on, says how many are lost, and lag ends at 0."""
+    codec = Codec("listening_event")
+
+    def fill(first: int) -> None:
+        for partition in range(own_kafka.partitions):
+            values = [codec.encode({**EVENT, "event_id": f"e{partition}-{first + i}"}) for i in range(100)]
+            send(own_kafka, topics.EVENTS, values, partition)
+
+    with worker(own_kafka):
+        wait_until(lambda: lag() == 0, "the worker's start")
+        fill(0)
+        wait_until(lambda: next_offset(0) == 100 and lag() == 0, "the first events")
+        time.sleep(1.5)  # a snapshot or two
+    fill(100)
+    admin = clients.admin(own_kafka)
+    admin.delete_records([TopicPartition(topics.EVENTS, 0, 150)])[TopicPartition(topics.EVENTS, 0)].result(30)
+    with worker(own_kafka):
+        wait_until(lambda: next_offset(0) == 200 and lag() == 0, "catching up")
+        told = httpx.get(f"http://127.0.0.1:{PORT}/metrics", timeout=5).text
+    assert "crossfade_worker_expired_events_total 50.0" in told.splitlines()
+    assert 'crossfade_worker_lag_events{partition="0",topic="listening-events"} 0.0' in told.splitlines()
+    assert '"lost": 50' in (own_kafka.data_dir / "worker.log").read_text()
+
+
+def next_offset(partition: int) -> int | None:
+    try:
+        told = httpx.get(f"http://127.0.0.1:{PORT}/healthz", timeout=2).json()["next"]
+    except (httpx.HTTPError, KeyError):
+        return None
+    found: int | None = told.get(f"{topics.EVENTS}/{partition}")
+    return found
