@@ -74,7 +74,7 @@ def _measured(
 ) -> dict[str, Any]:
     topic, log = inputs.of(engine.divisor, engine.partitions)
     if engine.divisor > 1:
-        row["config"] += f"; 1/{engine.divisor} of the events"
+        row["config"] += f"; {log.shape.events:,} events"
     here, output = inputs.cluster, f"bench-{number}-{engine.name}"
     environment, port, window_ms = dict(engine.environment), None, here.settings.window_ms
     if engine.is_product:

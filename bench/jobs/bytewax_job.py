@@ -56,7 +56,7 @@ def merge(one: list[int], other: list[int]) -> list[int]:
 def flow() -> Any:
     """The dataflow."""
     dataflow = Dataflow("windows")
-    source = KafkaSource([job.BOOTSTRAP], [job.INPUT], tail=False, add_config=job.LIBRDKAFKA, batch_size=10_000)
+    source = KafkaSource([job.BOOTSTRAP], [job.INPUT], tail=False, add_config=job.LIBRDKAFKA, batch_size=1_000)
     events = op.map("read", op.input("events", dataflow, source), read)
     clock = win.EventClock(lambda event: event[2], WAIT, to_system_utc=lambda _time: None)
     windower = win.TumblingWindower(align_to=EPOCH, length=timedelta(milliseconds=job.WINDOW_MS))
