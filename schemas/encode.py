@@ -1,4 +1,8 @@
-"""Rows of a frame as Avro, a column at a time: what `Codec.encode` writes row by row, ten times as quick."""
+"""Rows of a frame as Avro, a column at a time: what `Codec.encode` writes row by row, many times as quick.
+
+What is narrow (numbers, lengths, tags, and texts of few different values) is put side by side in a byte matrix, so that
+only texts of many values are pieces of their own in what is joined row by row in the end.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +14,15 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.cells import Cells, array
 from schemas.codec import Codec
 
-Bytes = npt.NDArray[np.uint8]
+Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
-_BOUNDS = np.array([1 << (7 * k - 1) for k in range(1, 10)], np.int64)
+_FEW = 64
+_NARROW_BYTES = 24
+_SAMPLE = 256
 
 
 def encode(codec: Codec, frame: pl.DataFrame) -> pa.LargeBinaryArray:
@@ -24,89 +31,111 @@ def encode(codec: Codec, frame: pl.DataFrame) -> pa.LargeBinaryArray:
     A missing column of a nullable field is null in every row. Raises KeyError for any other missing column, and
     TypeError for a type that it does not know (arrays, maps, records).
     """
-    pieces: list[Any] = [pa.scalar(codec.prefixes[0].data, pa.large_binary())]
+    pieces: list[Cells | pa.LargeBinaryArray] = [Cells.constant(codec.prefixes[0].data, frame.height)]
     for field in codec.fields:
         pieces += _pieces(frame, field["name"], field["type"])
-    return joined(pieces, frame.height)
+    return joined(pieces)
 
 
-def joined(pieces: list[Any], rows: int) -> pa.LargeBinaryArray:
-    """Arrays and scalars of bytes, put one behind the other in each row."""
-    if not rows:
-        return pa.array([], pa.large_binary())
-    whole = pc.binary_join_element_wise(*pieces, pa.scalar(b"", pa.large_binary()))
+def joined(pieces: list[Cells | pa.LargeBinaryArray]) -> pa.LargeBinaryArray:
+    """Cells and texts, put one behind the other in each row."""
+    columns: list[Any] = []
+    run: list[Cells] = []
+    for piece in pieces:
+        if isinstance(piece, Cells):
+            run.append(piece)
+            continue
+        if run:
+            columns.append(array(run))
+            run = []
+        columns.append(piece)
+    if run:
+        columns.append(array(run))
+    if len(columns) == 1:
+        return columns[0]
+    whole = pc.binary_join_element_wise(*columns, pa.scalar(b"", pa.large_binary()))
     return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
 
 
-def varints(numbers: Ints, present: npt.NDArray[np.bool_] | None = None) -> pa.LargeBinaryArray:
-    """Zigzag varints of Avro and Kafka; nothing where not `present`."""
-    zigzag = ((numbers << 1) ^ (numbers >> 63)).view(np.uint64)
-    size = np.searchsorted(_BOUNDS, numbers ^ (numbers >> 63), side="right") + 1
-    if present is not None:
-        size = np.where(present, size, 0)
-    offsets = np.zeros(len(numbers) + 1, np.int64)
-    np.cumsum(size, out=offsets[1:])
-    out = np.empty(int(offsets[-1]), np.uint8)
-    longest = int(size.max(initial=0))
-    if longest == 1:
-        out[:] = zigzag if present is None else zigzag[present]
-        return _binary(offsets, out)
-    for group in range(longest):
-        rows = np.flatnonzero(size > group)
-        seven_bits = (zigzag[rows] >> np.uint64(7 * group)) & np.uint64(0x7F)
-        more = np.where(size[rows] - 1 > group, np.uint64(0x80), np.uint64(0))
-        out[offsets[rows] + group] = seven_bits | more
-    return _binary(offsets, out)
+def sizes(texts: pa.LargeBinaryArray) -> Ints:
+    """Bytes of each text."""
+    ends = np.frombuffer(texts.buffers()[1], np.int64, len(texts) + 1, texts.offset * 8)
+    found: Ints = ends[1:] - ends[:-1]
+    return found
 
 
-def _binary(offsets: Ints, data: npt.NDArray[Any]) -> pa.LargeBinaryArray:
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(data))]
-    return pa.Array.from_buffers(pa.large_binary(), len(offsets) - 1, buffers)
+def _pieces(frame: pl.DataFrame, name: str, avro_type: Any) -> list[Cells | pa.LargeBinaryArray]:
+    nullable = isinstance(avro_type, list)
+    if nullable and name not in frame.columns:
+        return [_tag(avro_type, None, frame.height)]
+    column = _arrow(frame[name])
+    if not nullable:
+        return _value(column, avro_type, name, None)
+    value = avro_type[1 if avro_type[0] == "null" else 0]
+    if not column.null_count or column.null_count == frame.height:
+        tag = _tag(avro_type, None if column.null_count else value, frame.height)
+        return [tag] if column.null_count else [tag, *_value(column, value, name, None)]
+    present: Bools = column.is_valid().to_numpy(zero_copy_only=False)
+    tags = np.array([2 * avro_type.index("null"), 2 - 2 * avro_type.index("null")], np.uint8)
+    return [Cells.fixed(tags[present.view(np.uint8)]), *_value(column, value, name, present)]
 
 
-def _fixed(values: npt.NDArray[Any], present: npt.NDArray[np.bool_] | None) -> pa.LargeBinaryArray:
-    """Values of one width as their own bytes."""
-    size = np.full(len(values), values.itemsize, np.int64) if present is None else present * values.itemsize
-    offsets = np.zeros(len(values) + 1, np.int64)
-    np.cumsum(size, out=offsets[1:])
-    return _binary(offsets, values if present is None else values[present])
+def _tag(union: list[Any], branch: Any, rows: int) -> Cells:
+    return Cells.constant(bytes([2 * union.index(branch or "null")]), rows)
 
 
-def _pieces(frame: pl.DataFrame, name: str, avro_type: Any) -> list[Any]:
-    if not isinstance(avro_type, list):
-        return _value(frame[name], avro_type, None)
-    null_first = avro_type[0] == "null"
-    tags = np.array([0, 2] if null_first else [2, 0], np.uint8)
-    branch = avro_type[1 if null_first else 0]
-    missing = frame[name].null_count() if name in frame.columns else frame.height
-    if missing in (0, frame.height):
-        tag = pa.scalar(tags[int(not missing)].tobytes(), pa.large_binary())
-        return [tag] if missing else [tag, *_value(frame[name], branch, None)]
-    present = frame[name].is_not_null().to_numpy()
-    return [_fixed(tags[present.astype(np.uint8)], None), *_value(frame[name], branch, present)]
+def _arrow(column: pl.Series) -> pa.Array:
+    """In Arrow's plainest layout: texts as offsets and one run of bytes."""
+    array = column.to_arrow(compat_level=pl.CompatLevel.oldest())
+    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
 
 
-def _value(column: pl.Series, avro_type: Any, present: npt.NDArray[np.bool_] | None) -> list[Any]:
-    kind = avro_type["type"] if isinstance(avro_type, dict) else avro_type
-    match kind:
-        case "string" | "bytes":
-            text = column.cast(pl.Binary).fill_null(b"")
-            return [varints(text.bin.size().to_numpy().astype(np.int64), present), _large_binary(text)]
+def _value(column: pa.Array, avro_type: Any, name: str, present: Bools | None) -> list[Cells | pa.LargeBinaryArray]:
+    """What stands for a column of this type, nothing where not `present` (None: everywhere)."""
+    match avro_type["type"] if isinstance(avro_type, dict) else avro_type:
+        case "string":
+            column = column.cast(pa.large_string())
+            few = _few_texts(column)
+            return [few] if few is not None else _texts(column, present)
+        case "bytes":
+            return _texts(column, present)
         case "int" | "long":
-            return [varints(column.to_physical().fill_null(0).to_numpy().astype(np.int64), present)]
+            return [Cells.varints(_told(column.cast(pa.int64()), 0), present)]
         case "enum":
-            index = column.cast(pl.String).cast(pl.Enum(avro_type["symbols"])).to_physical()
-            return [varints(index.fill_null(0).to_numpy().astype(np.int64), present)]
+            index = pc.index_in(column.cast(pa.large_string()), pa.array(avro_type["symbols"], pa.large_string()))
+            if index.null_count > column.null_count:
+                raise ValueError(f"{name}: a text that is none of {', '.join(avro_type['symbols'])}")
+            return [Cells.varints(_told(index.cast(pa.int64()), 0), present)]
         case "boolean":
-            return [_fixed(column.fill_null(value=False).to_numpy().astype(np.uint8), present)]
+            return [Cells.fixed(_told(column, False).view(np.uint8), present)]
         case "double":
-            return [_fixed(column.fill_null(0.0).to_numpy().astype("<f8"), present)]
-        case _:
-            raise TypeError(f"{column.name}: no column-wise encoding for Avro type {kind}")
+            return [Cells.fixed(_told(column.cast(pa.float64()), 0.0).astype("<f8", copy=False), present)]
+        case kind:
+            raise TypeError(f"{name}: no column-wise encoding for Avro type {kind}")
 
 
-def _large_binary(column: pl.Series) -> pa.LargeBinaryArray:
-    array = column.to_arrow()
-    if isinstance(array, pa.ChunkedArray):
-        array = array.combine_chunks()
-    return array if array.type == pa.large_binary() else array.cast(pa.large_binary())
+def _told(column: pa.Array, otherwise: float) -> npt.NDArray[Any]:
+    found: npt.NDArray[Any] = (column.fill_null(otherwise) if column.null_count else column).to_numpy(
+        zero_copy_only=False
+    )
+    return found
+
+
+def _texts(column: pa.Array, present: Bools | None) -> list[Cells | pa.LargeBinaryArray]:
+    texts = column.cast(pa.large_binary())
+    texts = texts.fill_null(b"") if texts.null_count else texts
+    return [Cells.varints(sizes(texts), present), texts]
+
+
+def _few_texts(column: pa.Array) -> Cells | None:
+    """Length and text of a column of few short values, nothing for null; None if it has many or long ones."""
+    if len(column[:_SAMPLE].dictionary_encode().dictionary) > _FEW:
+        return None
+    encoded = column.dictionary_encode()
+    values = [value.encode() for value in encoded.dictionary.to_pylist()]
+    if len(values) > _FEW or max(map(len, values), default=0) > _NARROW_BYTES:
+        return None
+    written = [bytes([2 * len(value)]) + value for value in values]
+    if len(written) == 1 and not column.null_count:
+        return Cells.constant(written[0], len(column))
+    return Cells.chosen([*written, b""], _told(encoded.indices, len(written)))

@@ -9,10 +9,10 @@ from typing import Any
 import cramjam
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from aiokafka.record.util import calc_crc32c
 
-from schemas.encode import joined, varints
+from schemas.cells import Cells
+from schemas.encode import joined, sizes
 
 BATCH_BYTES = 1 << 20
 """A batch holds about so many bytes before compression: one request of the producer, and one read of a consumer."""
@@ -29,6 +29,7 @@ def record_batches(keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray, time_
     rows = len(values)
     if not rows:
         return
+    keys = keys.cast(pa.large_binary())
     row_bytes = max(1, (values.nbytes + keys.nbytes) // rows)
     step = max(1, BATCH_BYTES // row_bytes)
     for at in range(0, rows, step):
@@ -44,13 +45,13 @@ def stamped(batch: bytes, producer_id: int, epoch: int, sequence: int) -> bytes:
 
 def _record_batch(keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray, time_ms: int) -> bytes:
     rows = len(values)
-    delta = varints(np.arange(rows, dtype=np.int64))
-    key_size, value_size = (pc.binary_length(column).to_numpy().astype(np.int64) for column in (keys, values))
-    attributes_and_time = pa.scalar(b"\0\0", pa.large_binary())
-    no_headers = pa.scalar(b"\0", pa.large_binary())
-    body = [attributes_and_time, delta, varints(key_size), keys, varints(value_size), values, no_headers]
-    size = 3 + sum(pc.binary_length(p).to_numpy() for p in (body[1], body[2], body[4])) + key_size + value_size
-    records = joined([varints(size), *body], rows)
+    key_bytes, value_bytes = sizes(keys), sizes(values)
+    attributes_and_time = Cells.constant(b"\0\0", rows)
+    delta, key_size, value_size = map(Cells.varints, (np.arange(rows, dtype=np.int64), key_bytes, value_bytes))
+    no_headers = Cells.constant(b"\0", rows)
+    size = 3 + delta.size + key_size.size + key_bytes + value_size.size + value_bytes
+    body = [attributes_and_time, delta, key_size, keys, value_size, values, no_headers]
+    records = joined([Cells.varints(size), *body])
     payload = cramjam.zstd.compress(_data(records), level=1)
     fields = [0, 0, -1, 2, 0, _ZSTD, rows - 1, time_ms, time_ms, -1, -1, -1, rows]
     return _with_crc(fields, bytes(payload))

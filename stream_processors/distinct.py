@@ -14,10 +14,11 @@ import polars as pl
 
 from stream_processors import frames
 from stream_processors.lanes import Bools, Keys
+from stream_processors.places import Places
 from stream_processors.segment import Segment
 
 _FORGET_MIN = 1 << 16
-_MIX, _EMPTY = np.uint64(0x9E3779B97F4A7C15), np.uint64(0)
+_MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -40,40 +41,21 @@ class DistinctItems:
 
     def add(self, owners: Keys, items: Keys) -> Bools:
         """True for each pair that was not known; of equal pairs in one call, for one of them."""
-        pairs = pl.DataFrame({"owner": owners, "pair": np.maximum(owners * _MIX ^ items, np.uint64(1))})
-        first = pairs.with_row_index("at").unique("pair", keep="first", maintain_order=True)
-        self._grow(first.height)
-        is_new = self._insert(first["pair"].to_numpy())
-        self._new.append(first.filter(pl.Series(is_new)).select("owner", "pair"))
+        pairs = np.maximum(owners * _MIX ^ items, np.uint64(1))
+        self._grow(len(pairs))
+        _, is_new = self._places.put(pairs)
+        self._new.append(pl.DataFrame({"owner": owners[is_new], "pair": pairs[is_new]}))
         self._count += self._new[-1].height
-        fresh = np.zeros(len(owners), np.bool_)
-        fresh[first["at"].to_numpy()[is_new]] = True
-        return fresh
-
-    def _insert(self, pairs: Keys) -> Bools:
-        """Open addressing, all pairs at once: each round settles the pairs that find themselves or a free place."""
-        table = self._table
-        mask = np.uint64(len(table) - 1)
-        is_new = np.zeros(len(pairs), np.bool_)
-        left = np.arange(len(pairs))
-        place = pairs & mask
-        while len(left):
-            found = table[place]
-            free = found == _EMPTY
-            table[place[free]] = pairs[left[free]]
-            mine = table[place] == pairs[left]
-            is_new[left[free & mine]] = True
-            left, place = left[~mine], (place[~mine] + np.uint64(1)) & mask
         return is_new
 
     def _grow(self, more: int) -> None:
-        if 2 * (self._count + more) > len(self._table):
+        if not self._places.have_room(more):
             self._build(more)
 
     def _build(self, more: int) -> None:
-        self._table = np.zeros(1 << max(10, (4 * (self._count + more)).bit_length() - 1), np.uint64)
+        self._places = Places(self._count + more)
         for frame in [run.pairs for run in self._runs] + self._new:
-            self._insert(frame["pair"].to_numpy())
+            self._places.put(frame["pair"].to_numpy())
 
     def forget(self, pairs: int, open_owners: Callable[[], pl.Series]) -> None:
         """Says that so many pairs belong to owners that have closed; they are dropped once they are the half."""

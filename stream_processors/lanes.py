@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
@@ -41,10 +40,15 @@ def after(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return moved
 
 
-def sorting(keys: Keys) -> Ints:
-    """The places of the rows in the order of their keys; equal keys keep their order. Twice as fast as numpy's."""
-    places: Ints = pl.DataFrame({"key": keys}).select(pl.arg_sort_by("key", maintain_order=True)).to_series().to_numpy()
-    return places
+def sorting(numbers: Ints | Keys) -> Ints:
+    """The places of the rows in the order of their numbers, none below 0; equal numbers keep their order.
+
+    By 16 bits at a time, which numpy sorts by counting: 5 ns a row, where comparing takes 60.
+    """
+    order: Ints = np.argsort(numbers.astype(np.uint16), kind="stable")
+    for shift in range(16, int(numbers.max(initial=0)).bit_length(), 16):
+        order = order[np.argsort((numbers >> numbers.dtype.type(shift)).astype(np.uint16)[order], kind="stable")]
+    return order
 
 
 def picked(rows: Columns, places: Ints) -> Columns:
@@ -52,9 +56,8 @@ def picked(rows: Columns, places: Ints) -> Columns:
     return {name: values[places] for name, values in rows.items()}
 
 
-def spread(heads: pl.Series, rows: Ints) -> npt.NDArray[Any]:
-    """The value of the head for each row that is one (its number is its place in `heads`), 0 for the others."""
-    known = heads.to_numpy()
+def spread(known: npt.NDArray[Any], rows: Ints) -> npt.NDArray[Any]:
+    """The value for each row that is a head (its number is its place in `known`), 0 for the others."""
     values = np.zeros(len(rows), known.dtype)
     places = np.flatnonzero(rows < len(known))
     values[places] = known[rows[places]]

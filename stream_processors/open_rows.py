@@ -15,14 +15,14 @@ import numpy as np
 import polars as pl
 
 from stream_processors import frames
+from stream_processors.lanes import Keys
+from stream_processors.row_table import RowTable
 from stream_processors.segment import Segment
-
-Schema = dict[str, pl.DataType | type[pl.DataType]]
 
 FOLD_ROWS = 20_000
 FOLD_SHARE = 4
-"""A fold costs a pass over all open rows: it is worthwhile once a quarter as many events wait, or rows time out."""
-_COMPACT_ROWS = 8 * FOLD_ROWS
+"""A fold looks at the clocks of all open rows: worthwhile once a quarter as many events wait, or rows time out."""
+_PARTS_MAX = 4
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class _Run:
 class OpenRows:
     """Rows with the columns `key` (UInt64) and `clock` (Int64, stream time when they were last heard of)."""
 
-    def __init__(self, schema: Schema, segments: Mapping[str, bytes]) -> None:
-        self.rows = pl.DataFrame(schema=schema)
+    def __init__(self, rows: RowTable, segments: Mapping[str, bytes]) -> None:
+        self.rows = rows
         self._waiting: list[pl.DataFrame] = []
         self._logged: list[tuple[int, pl.DataFrame]] = []
         self._runs: list[_Run] = []
@@ -46,7 +46,6 @@ class OpenRows:
         self._worth_at: int | None = None
         self._oldest: int | None = None
         self.waiting = 0
-        self._taken = 0
         self._load(segments)
 
     def _load(self, segments: Mapping[str, bytes]) -> None:
@@ -59,7 +58,7 @@ class OpenRows:
             known = pl.concat([known, part["key"]])
             self._runs.insert(0, _Run(number, part["key"].unique(), part.height))
         if newest_wins:
-            self.rows = pl.concat(newest_wins, rechunk=True).filter(pl.col("clock").is_not_null())
+            self.rows.put(pl.concat(newest_wins, rechunk=True).filter(pl.col("clock").is_not_null()))
             self._runs[0] = _Run(self._runs[0].number, None, self._runs[0].rows)
         self._logged = [(number, frames.from_bytes(data)) for kind, number, data in found if kind == "log"]
         self.waiting = sum(frame.height for _, frame in self._logged)
@@ -78,30 +77,24 @@ class OpenRows:
         enough_expired = self._worth_at is not None and self._worth_at <= expired_before
         return self.waiting >= max(FOLD_ROWS, share) or enough_expired
 
-    def take(self, expired_before: int) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
-        """Takes out (rows of keys that events wait for or that have timed out, these events)."""
+    def events(self) -> list[pl.DataFrame]:
+        """Takes out the events that wait, in the order of the log and in few frames: a fold begins."""
         events = [frame for _, frame in self._logged] + self._waiting
         self._waiting, self._logged, self.waiting = [], [], 0
-        keys = pl.concat([self.rows["key"].clear(), *(frame["key"] for frame in events)]).unique()
-        mask = self.rows.select(pl.col("key").is_in(keys.implode()) | (pl.col("clock") <= expired_before)).to_series()
-        touched = self.rows.filter(mask)
-        self.rows = self.rows.filter(~mask)
-        self._touched += [keys, touched["key"]]
-        self._taken += sum(frame.height for frame in events)
-        return touched, events
+        return events if len(events) <= _PARTS_MAX else [pl.concat(events, rechunk=True)]
 
-    def put(self, rows: pl.DataFrame) -> None:
-        """Puts rows back; with `take`, one fold."""
-        self.rows = pl.concat([self.rows, rows])
-        if self._taken > max(_COMPACT_ROWS, 2 * self.rows.height):
-            self.rows, self._taken = frames.compacted(self.rows), 0
+    def folded(self, *keys: Keys) -> None:
+        """A fold has ended, which has touched the rows of these keys."""
+        self._touched += [pl.Series("key", some) for some in keys]
+        self.rows.compact()
         self._look_at_clocks()
 
     def _look_at_clocks(self) -> None:
-        clocks = self.rows["clock"].to_numpy()
-        place = len(clocks) // FOLD_SHARE if len(clocks) > FOLD_ROWS else 0
-        self._worth_at = int(np.partition(clocks, place)[place]) if len(clocks) else None
-        self._oldest = int(clocks.min()) if len(clocks) else None
+        clocks = self.rows.columns["clock"][: len(self.rows)]
+        height = self.rows.height
+        place = height // FOLD_SHARE if height > FOLD_ROWS else 0
+        self._worth_at = int(np.partition(clocks, place)[place]) if height else None
+        self._oldest = int(clocks.min()) if height else None
 
     def quiet(self, expired_before: int) -> bool:
         """Whether a fold would find nothing to do."""
@@ -139,8 +132,8 @@ class OpenRows:
     def _data(self, keys: pl.Series | None) -> Callable[[], bytes]:
         def data() -> bytes:
             if keys is None:
-                return frames.to_bytes(self.rows)
-            present = self.rows.filter(pl.col("key").is_in(keys.implode()))
+                return frames.to_bytes(self.rows.frame(self.rows.open_rows()))
+            present = self.rows.frame(self.rows.of(keys))
             gone = keys.filter(~keys.is_in(present["key"].implode())).alias("key")
             return frames.to_bytes(pl.concat([present, pl.DataFrame([gone])], how="diagonal"))
 

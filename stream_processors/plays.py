@@ -14,8 +14,9 @@ from collections.abc import Mapping
 import polars as pl
 
 from stream_processors import lanes
-from stream_processors.listens import HEAD, MOVE, PLAY, fold
+from stream_processors.listens import HEAD, MOVE, PLAY, TOLD, fold
 from stream_processors.open_rows import OpenRows
+from stream_processors.row_table import RowTable
 from stream_processors.segment import Segment
 from stream_processors.windows import EVENT_TYPE
 
@@ -25,7 +26,7 @@ class OpenPlays:
 
     def __init__(self, timeout_ms: int, segments: Mapping[str, bytes] | None = None) -> None:
         self._timeout_ms = timeout_ms
-        self._open = OpenRows(HEAD, segments or {})
+        self._open = OpenRows(RowTable(HEAD, TOLD, ["duration_ms"]), segments or {})
 
     def add(self, frame: pl.DataFrame) -> None:
         """Takes events in the order of the log: the event's columns with `timestamp` in ms, and `clock`.
@@ -33,10 +34,11 @@ class OpenPlays:
         `clock` of a row is stream time after it. Cheap: the work is done by `take`.
         """
         kind = pl.col("event_type").cast(EVENT_TYPE).to_physical()
+        key = pl.col("tenant").hash(1) ^ pl.col("user_id").hash(2) ^ pl.col("device").hash(3)
+        key = key & pl.lit(lanes.WITHOUT_LANE, pl.UInt64)
         self._open.wait(
             frame.select(
-                (pl.col("tenant").hash(1) ^ pl.col("user_id").hash(2) ^ pl.col("device").hash(3)).alias("key")
-                & pl.lit(lanes.WITHOUT_LANE, pl.UInt64),
+                key.clip(2).alias("key"),  # 0 is no key
                 pl.col("track_id").hash(4).alias("track"),
                 kind.alias("kind"),
                 *(pl.col(name).cast(MOVE[name]) for name in MOVE if name not in ("key", "track", "kind")),
@@ -64,8 +66,8 @@ class OpenPlays:
         """
         if self._open.quiet(clock - self._timeout_ms):
             return pl.DataFrame(schema=PLAY)
-        finished, heads = fold(*self._open.take(clock - self._timeout_ms), self._timeout_ms, clock)
-        self._open.put(heads)
+        finished, touched = fold(self._open.rows, self._open.events(), self._timeout_ms, clock)
+        self._open.folded(touched)
         return finished
 
     def segments(self) -> dict[str, Segment]:

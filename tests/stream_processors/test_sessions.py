@@ -155,6 +155,7 @@ def test_any_log_in_any_pieces_equals_the_batch_oracle(log: list[Any], in_order:
 
 
 @given(st.lists(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 9))), max_size=8), st.booleans())
+@settings(deadline=None)
 def test_distinct_items_equal_a_set(calls: list[list[tuple[int, int]]], restart: bool) -> None:
     """Each pair is new once, over calls, growth and restarts."""
     items, known = DistinctItems(), set()
