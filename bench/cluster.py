@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
@@ -17,6 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from bench.generator import Log
 from crossfade.child import with_parent
 from crossfade.kafka import Broker, answers
+from crossfade.ports import reserve
 from schemas import kafka
 from schemas.settings import Settings
 from schemas.topics import MESSAGE_MAX_BYTES
@@ -44,6 +46,8 @@ class Cluster:
 
     settings: Settings
     pid: int
+    health_port: int
+    """Free for the /healthz of a worker under test."""
 
     def create(self, topic: str, partitions: int, **configs: str) -> None:
         """Makes a topic whose records are stamped by the broker; a topic that exists is emptied."""
@@ -72,9 +76,9 @@ class Cluster:
         """The topics that exist."""
         return set(self._admin().list_topics(timeout=10).topics)
 
-    def write(self, topic: str, log: Log) -> float:
+    def write(self, topic: str, log: Log, **producer_settings: Any) -> float:
         """Writes the log and returns the seconds it took."""
-        producer = kafka.producer(self.settings)
+        producer = kafka.producer(self.settings, **producer_settings)
         began = time.monotonic()
         users, partitions = log.frame["user_id"].to_list(), log.frame["partition"].to_list()
         for first in range(0, len(users), _CHUNK):
@@ -135,7 +139,7 @@ def cluster(directory: Path | None = None) -> Iterator[Cluster]:
                 time.sleep(0.05)
             ready = settings.model_copy(update={"kafka_bootstrap_servers": broker.bootstrap_servers})
             kafka.wait_for_broker(ready)
-            yield Cluster(ready, process.pid)
+            yield Cluster(ready, process.pid, reserve(_PORT + 400))
         finally:
             process.kill()
             process.wait(10)

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 
 from bench.install import classpath, environment
 
-HEALTH_PORT = 23501
 _JVM = ["-Xms1g", "-Xmx2g", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
 _OPENS = [
     f"--add-opens=java.base/java.{package}=ALL-UNNAMED" for package in ("lang", "util", "time", "util.concurrent")

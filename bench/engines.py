@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import KafkaException
+
 from bench import oracle, results, trial
 from bench.cluster import BATCHES, Cluster, cluster
-from bench.engine_list import ENGINES, HEALTH_PORT, NAMES, Engine
+from bench.engine_list import ENGINES, NAMES, Engine
 from bench.generator import Log, Shape, generate
 from bench.install import UnavailableError
 from crossfade import topics as topic_maker
@@ -45,24 +48,41 @@ class Inputs:
         return topic, self.logs[topic]
 
 
-def measure(inputs: Inputs, engine: Engine, number: int, timeout_s: float) -> dict[str, Any]:
+def measure(
+    inputs: Inputs, engine: Engine, number: int, timeout_s: float, stop_signal: int = signal.SIGTERM
+) -> dict[str, Any]:
     """One row of the table; a skipped engine has the reason in `problem` and no figures."""
     row: dict[str, Any] = {"engine": engine.name, "config": engine.config, "guarantee": engine.guarantee}
     try:
         command = engine.command()
     except UnavailableError as error:
         return {**row, "problem": f"skipped: {error}"}
+    try:
+        return _measured(inputs, engine, number, timeout_s, stop_signal, row, command)
+    except (KafkaException, TimeoutError) as error:
+        return {**row, "problem": f"not measured, Kafka: {error}"}
+
+
+def _measured(
+    inputs: Inputs,
+    engine: Engine,
+    number: int,
+    timeout_s: float,
+    stop_signal: int,
+    row: dict[str, Any],
+    command: list[str],
+) -> dict[str, Any]:
     topic, log = inputs.of(engine.divisor, engine.partitions)
     if engine.divisor > 1:
-        row["config"] += f"; 1/{engine.divisor} of the events"
+        row["config"] += f"; {log.shape.events:,} events"
     here, output = inputs.cluster, f"bench-{number}-{engine.name}"
     environment, port, window_ms = dict(engine.environment), None, here.settings.window_ms
     if engine.is_product:
-        output, port = topics.WINDOW_METRICS, HEALTH_PORT
+        output, port = topics.WINDOW_METRICS, here.health_port
         here.create(output, 1)
         topic_maker.apply(here.settings)
         wanted = oracle.product(log, window_ms)
-        environment |= _product_environment(here, number)
+        environment |= product_environment(here, number)
     else:
         here.create(output, inputs.shape.partitions)
         if engine.name == "crossfade":
@@ -77,7 +97,7 @@ def measure(inputs: Inputs, engine: Engine, number: int, timeout_s: float) -> di
     rows = oracle.parts(log, window_ms) if engine.is_partial else wanted.height
     rows = rows if engine.makes_results else 0
     task = trial.Task(topic, log.frame.height, output, rows, judge, window_ms, here.settings.grace_ms)
-    found = trial.run(here, task, command, environment, timeout_s, port)
+    found = trial.run(here, task, command, environment, timeout_s, port, stop_signal=stop_signal)
     here.delete(*(name for name in here.topics() if name not in inputs.logs and not name.startswith("__")))
     return {
         **row,
@@ -89,11 +109,12 @@ def measure(inputs: Inputs, engine: Engine, number: int, timeout_s: float) -> di
     }
 
 
-def _product_environment(here: Cluster, number: int) -> dict[str, str]:
+def product_environment(here: Cluster, number: int) -> dict[str, str]:
+    """What the complete worker is started with."""
     return {
         "KAFKA_BOOTSTRAP_SERVERS": here.settings.kafka_bootstrap_servers,
         "CROSSFADE_DATA_DIR": str(here.settings.data_dir / f"product-{number}"),
-        "CROSSFADE_WORKER_METRICS_PORT": str(HEALTH_PORT),
+        "CROSSFADE_WORKER_METRICS_PORT": str(here.health_port),
         "CROSSFADE_IDLE_MS": "600000",  # the input ends; time must not be moved on by the clock on the wall
     }
 

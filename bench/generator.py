@@ -16,7 +16,7 @@ TYPES = ["play", "pause", "skip", "like", "share"]
 SENTINEL_TRACK = "end:"
 """Tracks of the events that close the last windows; their own window stays open, so no result names them."""
 
-_SENTINELS = 16
+_SENTINELS, _SHARE_MIN = 16, 50_000
 _TYPE_SHARES = [0.46, 0.2, 0.26, 0.06, 0.02]
 _EVENT_ID, _USER, _TRACK, _MS, _TIME = 36, 32, 36, 3, 6
 _MARK = {"event_id": "~" * _EVENT_ID, "user_id": "^" * _USER, "track_id": "`" * _TRACK}
@@ -56,8 +56,9 @@ class Shape:
     start_ms: int = 1_700_000_010_000
 
     def share(self, divisor: int) -> Shape:
-        """The first part of it, as dense as the whole."""
-        return dataclasses.replace(self, events=max(1_000, self.events // divisor), minutes=self.minutes / divisor)
+        """The first part of it, as dense as the whole; not so small that nothing could be measured."""
+        events = max(self.events // divisor, min(self.events, _SHARE_MIN))
+        return dataclasses.replace(self, events=events, minutes=self.minutes * events / self.events)
 
 
 @dataclass(frozen=True)

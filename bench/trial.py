@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ from schemas.settings import CHECKOUT
 MEASURED_FROM = 0.1
 """Rates count from this share of the input on: what comes before is start-up."""
 
-_SETTLED_S, _GIVEN_UP_S, _STOP_S = 1.5, 12.0, 4.0
+_SETTLED_S, _GIVEN_UP_S, _STOP_S = 2.0, 12.0, 4.0
 Judge = Callable[[list[Row]], str | None]
 Progress = list[tuple[int, float]]
 """(events consumed, Unix time), ascending."""
@@ -53,6 +54,8 @@ class Measured:
     events_per_cpu_s: float
     rss_mb: float
     problem: str | None
+    batch_events: float | None = None
+    """Mean number of events in a batch, where the engine tells."""
 
 
 @dataclass
@@ -62,23 +65,30 @@ class Running:
     process: subprocess.Popen[str]
     log: Path
     progress: Progress = field(default_factory=list)
+    batches: int = 0
+    is_done: bool = True
+    """False as long as it says of itself that it lags."""
 
     def read(self) -> None:
-        """Takes the lines `consumed COUNT UNIX_SECONDS` of its output until it ends."""
+        """Takes the lines `consumed COUNT UNIX_SECONDS [BATCHES]` of its output until it ends."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             words = line.split()
-            if len(words) == 3 and words[0] == "consumed":
+            if len(words) >= 3 and words[0] == "consumed":
+                self.batches = int(words[3]) if len(words) > 3 else 0
                 self.progress.append((int(words[1]), float(words[2])))
 
     def poll_health(self, port: int, topic: str) -> None:
         """Asks /healthz of the complete worker for its offsets in `topic`, ten times a second, until it ends."""
+        self.is_done = False
         with httpx.Client(timeout=1) as client:
             while self.process.poll() is None:
                 with contextlib.suppress(httpx.HTTPError, KeyError, ValueError):
-                    offsets = client.get(f"http://127.0.0.1:{port}/healthz").json()["next"]
-                    done = sum(n or 0 for place, n in offsets.items() if place.startswith(f"{topic}/"))
-                    self.progress.append((done, time.time()))
+                    told = client.get(f"http://127.0.0.1:{port}/healthz").json()
+                    self.is_done = told["lag"] == 0
+                    mine = [n or 0 for place, n in told["next"].items() if place.startswith(f"{topic}/")]
+                    if mine:
+                        self.progress.append((sum(mine), time.time()))
                 time.sleep(0.1)
 
     @property
@@ -87,8 +97,46 @@ class Running:
         return self.progress[-1][0] if self.progress else 0
 
 
+@dataclass
+class Group:
+    """Processes that share an input."""
+
+    members: list[Running]
+
+    @property
+    def consumed(self) -> int:
+        """Events consumed so far."""
+        return sum(member.consumed for member in self.members)
+
+    @property
+    def batches(self) -> int:
+        """Batches in which they came."""
+        return sum(member.batches for member in self.members)
+
+    @property
+    def ended(self) -> Running | None:
+        """A process that has ended."""
+        return next((member for member in self.members if member.process.poll() is not None), None)
+
+    def progress(self) -> Progress:
+        """Events consumed by all, over time."""
+        steps: list[tuple[float, int]] = []
+        for member in self.members:
+            before = 0
+            for count, at in list(member.progress):
+                steps.append((at, count - before))
+                before = count
+        total, found = 0, []
+        for at, more in sorted(steps):
+            total += more
+            found.append((total, at))
+        return found
+
+
 @contextlib.contextmanager
-def started(command: list[str], environment: dict[str, str], directory: Path) -> Iterator[Running]:
+def started(
+    command: list[str], environment: dict[str, str], directory: Path, stop_signal: int = signal.SIGTERM
+) -> Iterator[Running]:
     """Runs a program until the block ends; its standard error goes to `engine.log` in `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
     log = directory / "engine.log"
@@ -108,7 +156,7 @@ def started(command: list[str], environment: dict[str, str], directory: Path) ->
     try:
         yield running
     finally:
-        process.terminate()
+        process.send_signal(stop_signal)
         try:
             process.wait(_STOP_S)
         except subprocess.TimeoutExpired:
@@ -140,35 +188,44 @@ def run(
     environment: dict[str, str],
     timeout_s: float,
     health_port: int | None = None,
+    processes: int = 1,
+    stop_signal: int = signal.SIGTERM,
 ) -> Measured:
-    """Runs an engine over the whole input; a problem is told in the result, never raised."""
+    """Runs an engine over the whole input; a problem is told in the result, never raised.
+
+    `processes`: so many of the same share the input.
+    """
     directory = cluster.settings.data_dir / task.output
     told = environment_of(cluster, task, directory) | environment
-    with started(command, told, directory) as running:
+    with contextlib.ExitStack() as stack:
+        group = Group([stack.enter_context(started(command, told, directory, stop_signal)) for _ in range(processes)])
         if health_port is not None:
-            threading.Thread(target=running.poll_health, args=(health_port, task.topic), daemon=True).start()
-        meter = Meter(running.process.pid)
-        problem = _follow(cluster, task, running, time.monotonic() + timeout_s)
+            polling = (health_port, task.topic)
+            threading.Thread(target=group.members[0].poll_health, args=polling, daemon=True).start()
+        meter = Meter(*(member.process.pid for member in group.members))
+        problem = _follow(cluster, task, group, time.monotonic() + timeout_s)
         meter.stop()
         rows = cluster.rows(task.output) if task.rows else []
     problem = problem or (task.judge(rows) if task.rows else None)
     shutil.rmtree(directory, ignore_errors=True)
-    return measured(running.progress, rows, meter, task.events, problem)
+    return measured(group, rows, meter, task.events, problem)
 
 
-def measured(progress: Progress, rows: list[Row], meter: Meter, events: int, problem: str | None) -> Measured:
+def measured(group: Group, rows: list[Row], meter: Meter, events: int, problem: str | None) -> Measured:
     """Rates from a tenth of the input consumed to the last output."""
+    progress = group.progress()
     begun = next(((n, at) for n, at in progress if n >= MEASURED_FROM * events), None)
     if begun is None:
         return Measured(0.0, 0.0, meter.rss_mb(), problem or "the input was not read")
     consumed, start = begun
     end = max((row.time_ms for row in rows), default=0) / 1000 or progress[-1][1]
-    done = min(events, max(n for n, _ in progress)) - consumed
+    done = (events if problem is None else min(events, progress[-1][0])) - consumed
     cpu_s = meter.cpu_s(start, end)
-    return Measured(done / max(end - start, 1e-3), done / max(cpu_s, 1e-2), meter.rss_mb(end), problem)
+    rates = done / max(end - start, 1e-3), done / max(cpu_s, 1e-2)
+    return Measured(*rates, meter.rss_mb(end), problem, group.consumed / group.batches if group.batches else None)
 
 
-def _follow(cluster: Cluster, task: Task, running: Running, deadline: float) -> str | None:
+def _follow(cluster: Cluster, task: Task, running: Group, deadline: float) -> str | None:
     """Returns when the output is complete and rests, or why it never will be."""
     watcher = kafka.consumer(cluster.settings, "bench-watcher")
     size, since = -1, time.monotonic()
@@ -180,12 +237,16 @@ def _follow(cluster: Cluster, task: Task, running: Running, deadline: float) -> 
                     return None
             elif (now := cluster.ends(task.output, watcher)) != size:
                 size, since = now, time.monotonic()
-            elif size > 0 and running.consumed >= 0.99 * task.events:
-                rested = time.monotonic() - since
-                if rested > (_SETTLED_S if size >= task.rows else _GIVEN_UP_S):
+            else:
+                rested, has_read = time.monotonic() - since, running.consumed >= 0.99 * task.events
+                is_done = all(member.is_done for member in running.members)
+                if (rested > _SETTLED_S and size >= task.rows and is_done) or (
+                    rested > _GIVEN_UP_S and has_read and size > 0
+                ):
                     return None
-            if running.process.poll() is not None and (size <= 0 or time.monotonic() - since > _SETTLED_S):
-                return None if running.process.returncode == 0 else _last_words(running)
+            ended = running.ended
+            if ended is not None and (size <= 0 or time.monotonic() - since > _SETTLED_S):
+                return None if ended.process.returncode == 0 else _last_words(ended)
     finally:
         watcher.close()
     return f"not ready in time: {running.consumed} of {task.events} events, {max(size, 0)} of {task.rows} results"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 import time
@@ -138,6 +139,23 @@ def ledger(
     settings = _settings()
     fine = recount.verify(settings, shape) if verify else show_ledger(settings, by, shape)
     raise typer.Exit(0 if fine else 1)
+
+
+@app.command()
+def rebuild(
+    start: Annotated[str, typer.Option("--from", metavar="TIME", help="ISO 8601; rows from then on.")],
+    end: Annotated[str, typer.Option("--to", metavar="TIME", help="ISO 8601; rows before then.")],
+    write: Annotated[
+        bool | None, typer.Option("--write/--no-write", help="Write always or never; without: where rows differ.")
+    ] = None,
+) -> None:
+    """Compute windows, plays, sessions and dead letters again from the log; print digests, and mend what differs."""
+    from crossfade import rebuild as rebuilding
+
+    settings = _settings()
+    outcome = rebuilding.run(settings, rebuilding.moment(start), rebuilding.moment(end), write)
+    print(json.dumps(outcome.as_dict()), flush=True)
+    raise typer.Exit(0 if outcome.same or outcome.written else 1)
 
 
 @letters_app.callback(invoke_without_command=True)

@@ -24,7 +24,7 @@ from schemas.kafka import KafkaUnavailableError, admin, codec_of, consumer
 from schemas.settings import Settings
 from sinks.decode import Piece, decode
 from sinks.ledger import counts, ends_of
-from sinks.records import sorted_out
+from sinks.records import Records, sorted_out
 from sinks.target import Place
 from warehouse.runner import Bulk, reader
 
@@ -168,6 +168,12 @@ def _read_kafka(settings: Settings, places: Mapping[Place, range], scratch: duck
 def pieces(settings: Settings, places: Mapping[Place, range]) -> Iterator[Piece]:
     """The records of these ranges of offsets, decoded as the sink does; raises KafkaUnavailableError."""
     codecs = {topic: codec_of(settings, topic) for topic in {topic for topic, _ in places}}
+    for records in records_of(settings, places):
+        yield decode(records, codecs[records.topic])
+
+
+def records_of(settings: Settings, places: Mapping[Place, range]) -> Iterator[Records]:
+    """The records of these ranges of offsets, of each partition in order; raises KafkaUnavailableError."""
     waiting = {place: where.stop for place, where in places.items() if len(where)}
     client = consumer(settings, **_TELL_THE_END)
     try:
@@ -186,8 +192,7 @@ def pieces(settings: Settings, places: Mapping[Place, range]) -> Iterator[Piece]
             wanted = [
                 m for m in messages if m.error() is None and _is_within(waiting, m.topic(), m.partition(), m.offset())
             ]
-            for records in sorted_out(wanted)[0]:
-                yield decode(records, codecs[records.topic])
+            yield from sorted_out(wanted)[0]
             for at in client.position([TopicPartition(*place) for place in waiting]):
                 place = (at.topic, at.partition)
                 if place in ended or at.offset >= waiting[place]:

@@ -10,7 +10,7 @@ import io
 import json
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -41,17 +41,36 @@ def block_head(fields: list[Field]) -> bytes:
     return out + b"\0" + _SYNC
 
 
-def read_block(head: bytes, count: int, *block: bytes | memoryview) -> pl.DataFrame | None:
+class Block(NamedTuple):
+    """Records as columns, and the bytes that they were read from, without a copy."""
+
+    frame: pl.DataFrame
+    data: Bytes
+
+
+def read_block(head: bytes, count: int, *pieces: bytes | memoryview) -> Block | None:
     """Reads `count` records from the pieces of a block; None when polars cannot."""
-    size = sum(len(piece) for piece in block)
-    data = b"".join((head, varint(count), varint(size), *block, _SYNC)) if count else head
+    size = sum(map(len, pieces))
+    before = b"".join((head, varint(count), varint(size))) if count else head
+    whole = b"".join((before, *pieces, _SYNC)) if count else head
     try:
-        frame = pl.read_avro(io.BytesIO(data))
+        frame = pl.read_avro(io.BytesIO(whole))
     except (KeyboardInterrupt, SystemExit, MemoryError):
         raise
     except BaseException:  # polars reports a broken block as ComputeError or as a Rust panic
         return None
-    return frame if frame.height == count else None
+    return (
+        Block(frame, np.frombuffer(whole, np.uint8)[len(before) : len(before) + size])
+        if frame.height == count
+        else None
+    )
+
+
+def limits(fields: list[Field]) -> list[tuple[str, int, int]]:
+    """(field, least, most) of the numbers that have a range of their own: 32 bits, or the years 1 to 9999."""
+    parts = [part for part in map(_part, fields) if part is not None]
+    ints = [(part.name, -(1 << 31), (1 << 31) - 1) for part in parts if part.kind == "int"]
+    return ints + [(part.name, *_range_of_times(part)) for part in parts if part.per_ms]
 
 
 def varint(number: int) -> bytes:
@@ -244,6 +263,10 @@ def _walk(cursor: _Cursor, part: _Part, told: npt.NDArray[Any] | None, present: 
 
 
 def _judge_times(cursor: _Cursor, part: _Part, told: npt.NDArray[Any]) -> None:
-    first, last = _FIRST_MS * part.per_ms, (_LAST_MS + 1) * part.per_ms - 1
+    first, last = _range_of_times(part)
     if len(told) and (told.min() < first or told.max() > last):
         cursor.mark((told < first) | (told > last))
+
+
+def _range_of_times(part: _Part) -> tuple[int, int]:
+    return _FIRST_MS * part.per_ms, (_LAST_MS + 1) * part.per_ms - 1

@@ -82,7 +82,7 @@ def _wide(zigzag: npt.NDArray[np.uint64], width: int, size: int | Ints) -> Bytes
     group = np.arange(width)
     data = (zigzag[:, None] >> (np.uint64(7) * group.astype(np.uint64))).astype(np.uint8) & 0x7F
     more = group < np.broadcast_to(size, len(zigzag))[:, None] - 1
-    found: Bytes = data | (more * np.uint8(0x80)).astype(np.uint8)
+    found: Bytes = (data | np.where(more, 0x80, 0)).astype(np.uint8)
     return found
 
 

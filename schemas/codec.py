@@ -13,15 +13,16 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from schemas.block import Field, block_head, read_block
+from schemas.block import Field, block_head, limits, read_block
 from schemas.reasons import BadRecordError, Reason
-from schemas.writers import Prefix, Writer, Writers, schema, unknown_schema
+from schemas.writers import Prefix, Writer, Writers, bare, schema, unknown_schema
 
 __all__ = ["Codec", "Columns", "Prefix", "schema"]
 
-_SINGLY = 256
-"""Around a broken value so many are judged one by one, before columns are tried again."""
-_INT_RANGE = range(-(1 << 31), 1 << 31)
+_FIRST = 4_096
+"""Columns are tried with so many values first: a broken one among them costs no more."""
+_SINGLY, _SINGLY_MAX = 256, 4_096
+"""Around a broken value so many are judged one by one, before columns are tried again; more where trouble goes on."""
 
 Place = tuple[int, int]
 """Partition and offset of a value."""
@@ -54,8 +55,9 @@ class Codec:
         self.prefixes = self.writers.prefixes
         self.column_names = [field["name"] for field in self.fields]
         self._parsed = fastavro.parse_schema(self.writers.reader)
-        self._head = block_head(self.fields)
-        self._ints = [field["name"] for field in self.fields if field["type"] in ("int", ["null", "int"])]
+        self.head = block_head(self.fields)
+        self._bare = fastavro.parse_schema(bare(self.writers.reader))
+        self._limits = limits(self.fields)
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
         """One record as bytes; raises ValueError or TypeError when a field does not fit the schema."""
@@ -63,33 +65,29 @@ class Codec:
 
     def decode(self, value: bytes) -> dict[str, Any]:
         """One value as a dict."""
-        writer = self.writers.find(value)
-        return self._judge(writer, value)
+        record: dict[str, Any] = _read(self._parsed, self.resolved(self.writers.find(value), value))
+        return record
 
-    def _judge(self, writer: Writer, value: bytes) -> dict[str, Any]:
-        """The record of a value, as fastavro resolves it; raises BadRecordError."""
+    def resolved(self, writer: Writer, value: bytes) -> bytes:
+        """The body of a value as we would have written it, after fastavro's resolution; raises BadRecordError."""
         body = value[len(writer.prefix.data) :]
         try:
-            rest = io.BytesIO(body)
-            record = fastavro.schemaless_reader(rest, writer.parsed, None)
-            left = len(body) - rest.tell()
-            if not left and writer.layout.exact and _written(writer.parsed, record) != body:
+            record = _read(writer.bare, body)
+            if writer.layout.exact and _written(writer.bare, record) != body:
                 raise ValueError("not what an encoder writes")
-            if not left and not writer.is_reader:
+            if not writer.is_reader:
                 record = fastavro.schemaless_reader(io.BytesIO(body), writer.parsed, self._parsed)
-                # a time that came as a plain number is checked, and becomes a time
-                record = fastavro.schemaless_reader(io.BytesIO(_written(self._parsed, record)), self._parsed, None)
-        except Exception as error:
+            if not (writer.is_reader and writer.layout.exact):
+                body = _written(self._parsed, record)
+                record = _read(self._bare, body)
+        except Exception as error:  # fastavro raises many kinds; each of them means: no such record
             told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise BadRecordError(Reason.BROKEN_RECORD, f"{len(value)} bytes, {told}") from None
-        if left:
-            raise BadRecordError(Reason.BROKEN_RECORD, f"{left} bytes left over")
-        if not isinstance(record, dict):
-            raise BadRecordError(Reason.BROKEN_RECORD, f"{len(value)} bytes that are no record")
-        for name in self._ints:
-            if record[name] is not None and record[name] not in _INT_RANGE:
-                raise BadRecordError(Reason.BROKEN_RECORD, f"{record[name]} is no int of 32 bits", name)
-        return record
+        for name, least, most in self._limits:
+            number = record[name]
+            if number is not None and not least <= number <= most:
+                raise BadRecordError(Reason.BROKEN_RECORD, f"{number} is not from {least} to {most}", name)
+        return body
 
     def columns(self, values: Sequence[bytes], place: Callable[[int], Place] | None = None) -> Columns:
         """Decodes values of any known writers, each writer's in one native pass.
@@ -137,9 +135,9 @@ class Codec:
 
     def empty(self) -> pl.DataFrame:
         """No rows, all columns."""
-        frame = read_block(self._head, 0)
-        assert frame is not None
-        return frame
+        nothing = read_block(self.head, 0)
+        assert nothing is not None
+        return nothing.frame
 
 
 class _Group:
@@ -153,7 +151,7 @@ class _Group:
 
     def read(self) -> None:
         """Reads columns as far as they can be proven, judges singly where they cannot, and goes on with columns."""
-        at, step, total = 0, len(self._values), len(self._values)
+        at, step, singly, total = 0, _FIRST, _SINGLY, len(self._values)
         if not self._writer.is_columnar:
             self._judge(range(total))
             return
@@ -165,24 +163,23 @@ class _Group:
                 continue
             at += proven or 0
             if proven == rows:
-                step *= 4
+                step, singly = step * 4, _SINGLY
                 continue
-            around = range(at, min(at + _SINGLY, total))
+            around = range(at, min(at + singly, total))
             self._judge(around)
-            at, step = around.stop, _SINGLY
+            at, step, singly = around.stop, _SINGLY, min(singly * 2, _SINGLY_MAX)
 
     def _columns(self, at: int, rows: int) -> int | None:
         """Takes the rows from `at` on that are proven, and returns how many; None when the block cannot be read."""
         writer, values = self._writer, self._values[at : at + rows]
-        block = b"".join(values)
-        frame = read_block(writer.head, rows, block)
-        if frame is None:
+        block = read_block(writer.head, rows, *values)
+        if block is None:
             return None
-        proven = rows
+        frame, proven = block.frame, rows
         if writer.layout.exact:
             ends = np.cumsum(np.fromiter(map(len, values), np.int64, rows))
             starts = np.concatenate((np.zeros(1, np.int64), ends[:-1])) + len(writer.prefix.data)
-            found = writer.layout.ends(frame, np.frombuffer(block, np.uint8), starts)
+            found = writer.layout.ends(frame, block.data, starts)
             proven = rows if (right := found == ends).all() else int(right.argmin())
         elif not writer.layout.times_exist(frame):
             return None
@@ -196,20 +193,18 @@ class _Group:
         return proven
 
     def _judge(self, places: Sequence[int]) -> None:
-        healthy, records = [], []
+        healthy, bodies = [], []
         for i in places:
             try:
-                record = self._codec._judge(self._writer, self._values[i])
+                bodies.append(self._codec.resolved(self._writer, self._values[i]))
+                healthy.append(i)
             except BadRecordError as error:
                 self.bad.append((i, error))
-            else:
-                healthy.append(i)
-                records.append(_written(self._codec._parsed, record))
         self.singly += len(places)
-        frame = read_block(self._codec._head, len(records), *records)
-        if frame is None:
+        block = read_block(self._codec.head, len(bodies), *bodies)
+        if block is None:
             raise RuntimeError(f"{self._codec.name}: polars does not read what fastavro writes")
-        self.pieces.append((np.array(healthy, np.int64), frame))
+        self.pieces.append((np.array(healthy, np.int64), block.frame))
 
 
 def _by_writer(values: Sequence[bytes]) -> dict[bytes, Sequence[int]]:
@@ -221,6 +216,16 @@ def _by_writer(values: Sequence[bytes]) -> dict[bytes, Sequence[int]]:
     for i, value in enumerate(values):
         found[Prefix.of(value)].append(i)
     return dict(found)
+
+
+def _read(parsed: Any, body: bytes) -> Any:
+    rest = io.BytesIO(body)
+    record = fastavro.schemaless_reader(rest, parsed, None)
+    if rest.tell() != len(body):
+        raise ValueError(f"{len(body) - rest.tell()} bytes left over")
+    if not isinstance(record, dict):
+        raise TypeError("no record")
+    return record
 
 
 def _written(parsed: Any, record: Any) -> bytes:

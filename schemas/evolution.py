@@ -90,7 +90,7 @@ def resolve(writer: dict[str, Any], reader: dict[str, Any]) -> Resolution:
         if not problems and empty is not None:
             if theirs.kind == "bytes" and ours.kind == "string":
                 read_as[source["name"]] = _as_text(source["type"])
-            column, doubtful = _convert(pl.col(source["name"]), theirs, ours, empty.schema[field["name"]])
+            column, doubtful = _convert(pl.col(source["name"]), theirs, ours, empty.frame.schema[field["name"]])
             columns.append(column.alias(field["name"]))
             doubts += doubtful
     fields: list[Field] = [{"name": name, "type": avro_type} for name, avro_type in read_as.items()]
@@ -212,7 +212,7 @@ def _default(field: Field) -> pl.Expr:
     fastavro.schemaless_writer(out, fastavro.parse_schema({"type": "record", "name": "R", "fields": [field]}), {})
     one = read_block(block_head([field]), 1, out.getvalue())
     assert one is not None
-    return pl.lit(one.to_series()).first().alias(field["name"])
+    return pl.lit(one.frame.to_series()).first().alias(field["name"])
 
 
 def _unknown(theirs: _Plain, ours: _Plain) -> list[str]:

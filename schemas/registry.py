@@ -22,6 +22,8 @@ from schemas.problem import KafkaUnavailableError
 
 TIMEOUT_S = 2.0
 """The longest that one question to the registry may take."""
+PATIENCE_S = 10.0
+"""How long a record waits for a registry that does not answer, before its reader gives up and starts again."""
 _REST_S = 1.0
 _UNKNOWN_STATUS = 404
 _BUSY = {408, 429}
@@ -129,8 +131,8 @@ class CachedRegistry:
     each of them reads it.
     """
 
-    def __init__(self, registry: Registry, directory: Path) -> None:
-        self.registry = registry
+    def __init__(self, registry: Registry, directory: Path, patience_s: float = PATIENCE_S) -> None:
+        self.registry, self._patience_s = registry, patience_s
         self._home = directory / hashlib.sha256(registry.name.encode()).hexdigest()[:12]
 
     def register(self, subject: str, schema: Schema) -> int:
@@ -163,12 +165,22 @@ class CachedRegistry:
         file = self._home / "ids" / f"{schema_id}.json"
         known = read_json(file)
         if known is None:
-            told = {"schema": self.registry.schema(schema_id)}
+            told = {"schema": self._patiently(schema_id)}
             with contextlib.suppress(OSError):  # a full disk costs the memory, not the answer
                 write_json(file, told, replace=False)
             known = read_json(file) or told
         found: Schema | None = known.get("schema")
         return found
+
+    def _patiently(self, schema_id: int) -> Schema | None:
+        end = time.monotonic() + self._patience_s
+        while True:
+            try:
+                return self.registry.schema(schema_id)
+            except SchemaUnavailableError:
+                if time.monotonic() >= end:
+                    raise
+                time.sleep(_REST_S / 2)
 
     def verdicts(self) -> dict[int, Schema | None]:
         """Every id that was asked for."""

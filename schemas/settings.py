@@ -89,6 +89,11 @@ class Settings(BaseSettings):
     )
     early_every_ms: int = Field(5_000, ge=100, description="How often early results are told.")
     snapshot_every_ms: int = Field(1_000, ge=50, description="How often a partition's state goes to its changelog.")
+    standby_replicas: int = Field(
+        0,
+        ge=0,
+        description="Other workers that keep a copy of each partition's state: a takeover need not read it first.",
+    )
     play_timeout_ms: int = Field(3_600_000, description="An open play without an end is closed after so long.")
     session_gap_ms: int = Field(1_800_000, description="A listener who does nothing for longer begins a new session.")
     session_timeout_ms: int = Field(6_000, description="Kafka session time-out of the workers.")

@@ -10,6 +10,7 @@ until it is replayed.
 
 from __future__ import annotations
 
+import copy
 import json
 import struct
 import time
@@ -60,6 +61,17 @@ def schema_fingerprint(avro: Schema) -> str:
     Raises what fastavro raises for something that is no Avro schema.
     """
     return str(fingerprint(to_parsing_canonical_form(fastavro.parse_schema(avro)), "CRC-64-AVRO"))
+
+
+def bare(avro: Schema) -> Schema:
+    """The schema without the logical types of its fields: times are plain numbers, which is quicker and never fails."""
+    found = copy.deepcopy(avro)
+    for field in found.get("fields", []):
+        branches = field["type"] if isinstance(field["type"], list) else [field["type"]]
+        for branch in branches:
+            if isinstance(branch, dict):
+                branch.pop("logicalType", None)
+    return found
 
 
 def unknown_schema(value: bytes) -> BadRecordError:
@@ -115,6 +127,7 @@ class Writer:
         self.resolution = Resolution([], [], avro, avro["fields"], None) if self.is_reader else resolve(avro, reader)
         self.fields: list[Field] = self.resolution.columns
         self.parsed = fastavro.parse_schema(self.resolution.writer)
+        self.bare = fastavro.parse_schema(bare(self.resolution.writer))
         self.layout = Layout(self.fields)
         self.head = block_head([*prefix.fields, *self.fields])
 

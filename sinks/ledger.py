@@ -24,8 +24,8 @@ SELECT
   (SELECT COUNT(*) FROM dead_letters WHERE topic IS NULL) AS door_letters,
   (SELECT COUNT(*) FROM dead_letters WHERE topic = '{topics.EVENTS}') AS event_letters,
   (SELECT COALESCE(SUM(deduplicated), 0) FROM ledger) AS deduplicated,
-  (SELECT COALESCE(SUM(deduplicated), 0) FROM ledger WHERE STARTS_WITH(entry_id, '{topics.DEAD_LETTERS}/'))
-    AS repeated_letters,
+  (SELECT COALESCE(SUM(accepted), 0) FROM ledger WHERE STARTS_WITH(entry_id, '{topics.DEAD_LETTERS}/'))
+    AS door_accepted,
   p.*
 FROM (SELECT 1) LEFT JOIN _progress AS p ON TRUE
 """  # noqa: S608 - names of ours; one statement, so that all numbers are of one moment
@@ -77,7 +77,7 @@ class Counts:
     door_letters: int
     event_letters: int
     deduplicated: int
-    repeated_letters: int
+    door_accepted: int
     progress: Mapping[Place, Progress]
 
 
@@ -96,7 +96,7 @@ def counts(source: Reader) -> Counts:
 
 def figures(found: Counts, ends: Mapping[Place, tuple[int, int]]) -> Ledger:
     """The ledger of warehouse counts and Kafka's (earliest, end) offsets, asked after them."""
-    accepted = found.door_letters + found.repeated_letters
+    accepted = found.door_accepted
     in_flight = -found.event_letters
     for place, (earliest, end) in ends.items():
         if place[0] == topics.EVENTS:

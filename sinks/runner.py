@@ -23,9 +23,9 @@ from sinks.target import Place, Progress, Target, WarehouseAwayError
 from warehouse.runner import Reader
 
 _SMALL_QUEUE: dict[str, Any] = {
-    "queued.max.messages.kbytes": 16 << 10,
+    "queued.max.messages.kbytes": 8 << 10,
     "fetch.max.bytes": MESSAGE_MAX_BYTES,
-    "max.partition.fetch.bytes": 4 << 20,
+    "max.partition.fetch.bytes": 1 << 20,
 }
 """What the client keeps before it is asked for it: a second or so, since Kafka is the buffer."""
 

@@ -48,9 +48,9 @@ class Commit:
 
 
 def from_offsets(first: Mapping[int, int]) -> str:
-    """A condition in SQL: the row's record is at or above the `first` offset of its partition."""
+    """A condition in SQL: the row's record is at or above the `first` offset of its partition, or it was rebuilt."""
     cases = " ".join(f"WHEN {int(partition)} THEN {int(offset)}" for partition, offset in first.items())
-    return f"kafka_offset >= CASE kafka_partition {cases} ELSE 0 END" if cases else "TRUE"
+    return f"(kafka_offset < 0 OR kafka_offset >= CASE kafka_partition {cases} ELSE 0 END)" if cases else "TRUE"
 
 
 def key_columns(table: Table) -> list[str]:

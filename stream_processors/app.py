@@ -71,11 +71,11 @@ def create(settings: Settings, on_error: Callable[[Exception], NoReturn]) -> Wor
     clockwork = Clockwork(settings.window_ms, settings.grace_ms)
     events_agent = EventsAgent(settings, outbox)
     merge_agent = MergeAgent(settings, outbox, partitions, _now_ms)
-    layout = f"window={settings.window_ms} grace={settings.grace_ms} polars={pl.__version__}"
+    kept = layout(settings)
     events = Resumable(
         app,
         topics.EVENTS,
-        Snapshots(table(app, "partition-state", len(partitions)), f"partition {PartitionState.VERSION} {layout}"),
+        Snapshots(table(app, "partition-state", len(partitions)), f"partition {PartitionState.VERSION} {kept}"),
         outbox,
         functools.partial(PartitionState, clockwork, settings.play_timeout_ms, settings.session_gap_ms),
         events_agent,
@@ -84,7 +84,7 @@ def create(settings: Settings, on_error: Callable[[Exception], NoReturn]) -> Wor
     merge = Resumable(
         app,
         topics.WINDOW_PARTIALS,
-        Snapshots(table(app, "merge-state", 1), f"merge {MergeState.VERSION} {layout} of {len(partitions)}"),
+        Snapshots(table(app, "merge-state", 1), f"merge {MergeState.VERSION} {kept} of {len(partitions)}"),
         outbox,
         functools.partial(MergeState, clockwork, len(partitions)),
         merge_agent,
@@ -102,6 +102,11 @@ def create(settings: Settings, on_error: Callable[[Exception], NoReturn]) -> Wor
     return WorkerApp(app, events, merge, outbox)
 
 
+def layout(settings: Settings) -> str:
+    """What a state depends on beside its version: another release or setting builds it again from the log."""
+    return f"window={settings.window_ms} grace={settings.grace_ms} polars={pl.__version__}"
+
+
 def faust_app(settings: Settings, app_id: str, partitions: int, data_dir: Path) -> Any:
     """A Faust app on the columnar transport; raises ChangedLibraryError."""
     guard.check()
@@ -113,6 +118,7 @@ def faust_app(settings: Settings, app_id: str, partitions: int, data_dir: Path) 
         topic_partitions=partitions,
         topic_replication_factor=settings.replication_factor,
         topic_disable_leader=True,
+        table_standby_replicas=settings.standby_replicas,
         stream_buffer_maxsize=8,  # batches, not records
         consumer_max_fetch_size=4 << 20,
         consumer_auto_offset_reset="earliest",

@@ -212,7 +212,7 @@ def _finished(lane: Columns, table: RowTable, texts: list[pl.DataFrame], timeout
     played = lane["ms"][done]
     told = _texts_of(lane, done, table, texts)
     completion = np.minimum(played / np.maximum(duration, 1), 1.0)
-    columns = {
+    columns: dict[str, Any] = {
         **{name: told[name] for name in PLAY if name in told.columns},
         "play_id": told["event_id"],
         "started_at": started,

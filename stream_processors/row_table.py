@@ -98,7 +98,8 @@ class RowTable:
     def of(self, keys: pl.Series) -> Ints:
         """The open rows with these keys, in either lane."""
         rows = self.open_rows()
-        return rows[pl.Series(self.keys[rows] & _LIVE).is_in(keys.implode()).to_numpy()]
+        found: Ints = rows[pl.Series(self.keys[rows] & _LIVE).is_in(keys.implode()).to_numpy()]
+        return found
 
     def heads(self, rows: Ints, up_to: int) -> Ints:
         """The open rows of which a fold is about: these and those behind them, and what was last heard of `up_to`."""
@@ -147,7 +148,7 @@ class RowTable:
         parts = [*self._told, *more]
         ends = np.cumsum([0, *(part.height for part in parts)])
         cuts = np.searchsorted(texts, ends)
-        found = [
+        found: list[pl.DataFrame] = [
             part[texts[a:b] - first]
             for part, first, (a, b) in zip(parts, ends[:-1], pairwise(cuts), strict=True)
             if a < b

@@ -112,10 +112,8 @@ def _picked(parts: list[pl.DataFrame], places: Ints) -> pl.DataFrame:
     """Texts of the events at these places, which rise."""
     ends = np.cumsum([0, *(part.height for part in parts)])
     cuts = np.searchsorted(places, ends)
-    return pl.concat(
-        [pl.DataFrame(schema=dict.fromkeys(TEXTS, pl.String))]
-        + [
-            part.select(TEXTS)[places[a:b] - first]
-            for part, first, (a, b) in zip(parts, ends[:-1], pairwise(cuts), strict=True)
-        ]
-    )
+    found: list[pl.DataFrame] = [
+        part.select(TEXTS)[places[a:b] - first]
+        for part, first, (a, b) in zip(parts, ends[:-1], pairwise(cuts), strict=True)
+    ]
+    return pl.concat([pl.DataFrame(schema=dict.fromkeys(TEXTS, pl.String)), *found])

@@ -93,7 +93,11 @@ def _registers(many: Coupons) -> npt.NDArray[np.uint8]:
 
 
 def to_bytes(many: Coupons) -> bytes:
-    """The sketch (lg_k 12, HLL_8) as DataSketches writes it: any of its libraries reads and merges it."""
+    """The sketch (lg_k 12, HLL_8) as DataSketches writes it: any of its libraries reads and merges it.
+
+    The same users give the same bytes, in whatever order they come.
+    """
+    many = np.sort(many)
     if len(many) <= _LIST_MAX:
         head = struct.pack("<8B", 2, _VERSION, _FAMILY, LG_REGISTERS, 3, _COMPACT, len(many), _HLL_8)
         return head + many.astype("<u4").tobytes()

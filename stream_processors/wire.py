@@ -94,24 +94,25 @@ class Wire:
     def _in_place(self, parts: list[RecordBatch], batch: EventBatch) -> pl.DataFrame | None:
         """Everything in one pass; None when a record is not plain, or of another writer than the first."""
         writer = self._writer_of_first(parts[0], batch)
-        if writer is None or not writer.layout.exact:
+        if writer is None or not (writer.is_columnar and writer.layout.exact):
             return None
-        payload = b"".join(part.payload for part in parts)
-        frame = read_block(self._head_of(writer), sum(part.count for part in parts), payload)
-        if frame is None or not writer.prefix.matches(frame):
+        block = read_block(self._head_of(writer), sum(part.count for part in parts), *(part.payload for part in parts))
+        if block is None:
+            return None
+        frame, data = block
+        if not writer.prefix.matches(frame):
             return None
         if frame.get_column("kafka.headers").to_numpy().any() or frame.get_column("kafka.attributes").to_numpy().any():
             return None
         lengths = frame.get_column("kafka.length").to_numpy()
         ends = np.cumsum(lengths + widths(lengths))
-        block = np.frombuffer(payload, np.uint8)
-        values = _ENVELOPE.ends(frame, block, ends - lengths)
-        value_ends = writer.layout.ends(frame, block, values + len(writer.prefix.data))
+        values = _ENVELOPE.ends(frame, data, ends - lengths)
+        value_ends = writer.layout.ends(frame, data, values + len(writer.prefix.data))
         offsets = (
             framing.of_parts(parts, [part.base for part in parts]) + frame.get_column("kafka.offset_delta").to_numpy()
         )
         if not (
-            ends[-1] == len(payload)
+            ends[-1] == len(data)
             and (value_ends + 1 == ends).all()  # no headers: one byte
             and (value_ends - values == frame.get_column("kafka.value_length").to_numpy()).all()
             and (np.diff(offsets) > 0).all()

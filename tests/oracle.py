@@ -49,14 +49,15 @@ class Oracle:
 
     def _window(self, e: Event, at_ms: int, is_late: bool, users: defaultdict[tuple[Any, ...], set[str]]) -> None:
         start = at_ms // self.window_ms * self.window_ms
-        series = (start, "series", e["tenant"], e["event_type"], e["platform"], e["country"], e.get("app_version"), None)
+        app = e.get("app_version")
+        series = (start, "series", e["tenant"], e["event_type"], e["platform"], e["country"], app, None)
         track = (start, "track", e["tenant"], None, None, None, None, e["track_id"])
         if is_late:
             self.late.add(e["event_id"])
             counts = self.windows.setdefault(series, {})
             counts["late_count"] = counts.get("late_count", 0) + 1
             return
-        column = {"play": "plays", "pause": "pauses", "skip": "skips", "like": "likes", "share": "shares"}.get(e["event_type"])
+        column = f"{e['event_type']}s"
         for key in (series, track):
             counts = self.windows.setdefault(key, {})
             for name, more in (("events", 1), ("ms_played", e["ms_played"] or 0), (column, 1)):

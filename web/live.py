@@ -78,7 +78,7 @@ class Live:
         asks = held.error is None and not held.slow
         version = _version(row)
         here = [chart for chart in self._charts.values() if chart.view == view]
-        shared = ["alerts", "dead_letter_reasons", "dead_letters", "ledger"]
+        shared = ["alerts", "dead_letter_reasons", "dead_letters", "ledger", "ledger_hours"]
         ranged = ["headline", "most_played"] if view == "similar" else ["headline"]
         questions = {
             "rate": self._ask("rate", panel("rate"), None, None, asks, {"now": now}),
@@ -95,10 +95,14 @@ class Live:
                 **_first(answers["rate"].answer),
                 **_first(answers["headline"].answer),
             },
-            "ledger": {**ledger_state(sink, ledger_rows), "sources": ledger_rows},
+            "ledger": {
+                **ledger_state(sink, ledger_rows),
+                "sources": ledger_rows,
+                "hours": answers["ledger_hours"].answer.rows,
+            },
             "charts": {chart.key: _chart(answers[chart.key], have) for chart in here},
         }
-        for name in (*shared[:-1], *ranged[1:]):
+        for name in (*shared[:-2], *ranged[1:]):
             found[name] = {"rows": answers[name].answer.rows, "error": answers[name].error}
         return jsonable(found)  # type: ignore[no-any-return]  # a dict gives a dict
 

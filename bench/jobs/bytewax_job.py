@@ -21,25 +21,28 @@ WAIT = timedelta(minutes=30)
 """Bytewax keeps a clock per track, which partitions that are read unevenly would move too far; the end closes all."""
 
 
-def read(message: Any) -> Event:
-    """Track, type, time and ms_played of a Kafka message."""
-    event = decode(message.value)
-    return event["track_id"], job.TYPES.index(event["event_type"]), event["timestamp"], event["ms_played"] or 0
+class Read:
+    """Track, type, time and ms_played of a Kafka message; counts what it has read.
 
-
-class Add:
-    """The row of a track after one more event; counts what it has seen."""
+    Not the fold: Bytewax keeps events back until their clock has passed, and counts them all at the end.
+    """
 
     def __init__(self) -> None:
         self.consumed = 0
 
-    def __call__(self, row: list[int], event: Event) -> list[int]:
-        """Takes an event."""
-        row[event[1]] += 1
-        row[5] += event[3]
+    def __call__(self, message: Any) -> Event:
+        """Takes a message."""
+        event = decode(message.value)
         self.consumed += 1
         job.tell(self.consumed)
-        return row
+        return event["track_id"], job.TYPES.index(event["event_type"]), event["timestamp"], event["ms_played"] or 0
+
+
+def add(row: list[int], event: Event) -> list[int]:
+    """The row of a track after one more event."""
+    row[event[1]] += 1
+    row[5] += event[3]
+    return row
 
 
 def result(item: tuple[str, tuple[int, list[int]]]) -> Any:
@@ -56,12 +59,12 @@ def merge(one: list[int], other: list[int]) -> list[int]:
 def flow() -> Any:
     """The dataflow."""
     dataflow = Dataflow("windows")
-    source = KafkaSource([job.BOOTSTRAP], [job.INPUT], tail=False, add_config=job.LIBRDKAFKA, batch_size=10_000)
-    events = op.map("read", op.input("events", dataflow, source), read)
+    source = KafkaSource([job.BOOTSTRAP], [job.INPUT], tail=False, add_config=job.LIBRDKAFKA, batch_size=1_000)
+    events = op.map("read", op.input("events", dataflow, source), Read())
     clock = win.EventClock(lambda event: event[2], WAIT, to_system_utc=lambda _time: None)
     windower = win.TumblingWindower(align_to=EPOCH, length=timedelta(milliseconds=job.WINDOW_MS))
     keyed = op.key_on("track", events, lambda event: event[0])
-    windows = win.fold_window("count", keyed, clock, windower, lambda: [0] * 6, Add(), merge)
+    windows = win.fold_window("count", keyed, clock, windower, lambda: [0] * 6, add, merge)
     sink = KafkaSink([job.BOOTSTRAP], job.OUTPUT, {"linger.ms": 20, "compression.type": "lz4"})
     op.output("results", op.map("result", windows.down, result), sink)
     return dataflow

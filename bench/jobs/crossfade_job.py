@@ -29,6 +29,7 @@ from stream_processors.resumable import Resumable
 from stream_processors.segment import Segment
 from stream_processors.snapshots import Snapshots
 from stream_processors.transport import EventBatch
+from stream_processors.transport import consumer as transport
 
 PARTS = f"{job.OUTPUT}-parts"
 CLOCKWORK = Clockwork(job.WINDOW_MS, job.GRACE_MS)
@@ -160,7 +161,7 @@ class EventsAgent:
 
     def __init__(self, outbox: Outbox) -> None:
         self._outbox, self._wire = outbox, CursorWire(Codec("listening_event"), COLUMNS)
-        self.consumed = 0
+        self.consumed = self.batches = 0
 
     def read(self, batch: EventBatch) -> pl.DataFrame:
         """Decodes a batch of events."""
@@ -176,7 +177,8 @@ class EventsAgent:
                 PARTS, *(pa.array([one], pa.large_binary()) for one in (b"%d" % partition, value))
             )
         self.consumed += len(batch)
-        job.tell(self.consumed)
+        self.batches += 1
+        job.tell(self.consumed, self.batches)
 
     def settle(self, partition: int, state: PartitionWindows) -> None:
         """Nothing is put off."""
@@ -219,6 +221,9 @@ def create(settings: Settings) -> Any:
     """The Faust app, wired like stream_processors.app."""
     partitions = len(partitions_of(admin(settings), job.INPUT))
     app = faust_app(settings, f"{job.OUTPUT}-app", partitions, Path(job.DIRECTORY) / f"worker-{os.getpid()}")
+    if fetch_bytes := os.environ.get("BENCH_FETCH_BYTES"):
+        app.conf.consumer_max_fetch_size = int(fetch_bytes)
+        transport._FETCH_MIN_BYTES = 1  # small batches must not wait for more
     outbox, every_ms = Outbox(settings), job.SNAPSHOT_EVERY_MS
     opened, waiting = Snapshots(table(app, "open", partitions), "1"), Snapshots(table(app, "waiting", 1), "1")
     merged = functools.partial(MergedWindows, partitions)

@@ -28,10 +28,10 @@ _TELL_EVERY_S = 0.05
 _told = [0.0]
 
 
-def tell(consumed: int) -> None:
-    """Prints `consumed COUNT UNIX_SECONDS`, at most 20 times a second."""
+def tell(consumed: int, batches: int = 0) -> None:
+    """Prints `consumed COUNT UNIX_SECONDS BATCHES`, at most 20 times a second."""
     now = time.time()
     if now - _told[0] >= _TELL_EVERY_S or consumed >= EVENTS:
         _told[0] = now
-        sys.stdout.write(f"consumed {consumed} {now:.3f}\n")
+        sys.stdout.write(f"consumed {consumed} {now:.3f} {batches}\n")
         sys.stdout.flush()

@@ -90,9 +90,13 @@ class Rig:
 
     def start_stages(self, *modules: str) -> None:
         """Starts workers and sink, or only those of these modules, and waits until they tell their lag."""
+        self.add_stages(*modules)
+        self.until(self.ready, "every stage telling its lag")
+
+    def add_stages(self, *modules: str) -> None:
+        """Makes the processes, which `tick` starts."""
         wanted = modules or (WORKER_MODULE, "sinks")
         self.pipeline.add_stages([s for s in stages_of(self.settings) if s.module in wanted], self.environment)
-        self.until(self.ready, "every stage telling its lag")
 
     def ready(self) -> bool:
         return all(lag is not None for lag in self.lags().values())

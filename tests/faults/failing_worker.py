@@ -19,7 +19,8 @@ from stream_processors import merge, outbox, wire
 
 POINTS: dict[str, tuple[Any, str]] = {
     "read": (wire.Wire, "read"),
-    "emit": (outbox.Outbox, "emit"),
+    "emit": (outbox.Outbox, "emit_rows"),
+    "push": (outbox.Outbox, "push"),
     "confirm": (outbox.Outbox, "confirm"),
     "merge": (merge.MergeState, "add"),
     "changelog": (Collection, "send_changelog"),

@@ -16,7 +16,6 @@ from schemas import kafka, topics
 from tests.faults.conftest import Rig
 
 JUMPS_MS = (-3 * 86_400_000, -7_200_000, -45_000, 40_000, 90_000)
-FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
 
 
 def with_wild_clocks(log: GeneratedLog, share: float) -> None:
@@ -46,7 +45,7 @@ def with_wild_clocks(log: GeneratedLog, share: float) -> None:
 @pytest.mark.timeout(150)
 def test_devices_clocks_jump(rig: Callable[..., Rig]) -> None:
     """Days back, minutes ahead, and days ahead past the door: judged by the log alone, by worker and sink alike."""
-    it = rig(events=20_000, workers=2)
+    it = rig(workers=2, session_timeout_ms=2_500)
     with_wild_clocks(it.log, 0.001)
     it.start_stages()
     it.send(0.5)
@@ -69,23 +68,20 @@ def test_devices_clocks_jump(rig: Callable[..., Rig]) -> None:
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(FAKETIME is None, reason="libfaketime (Debian: apt install libfaketime) is not installed")
 def test_the_machines_clock_jumps(rig: Callable[..., Rig], tmp_path: Path) -> None:
-    """Worker and sink live through hours back and ahead: results follow event time, never the wall clock."""
+    """Workers and sink live through hours ahead and days back: results follow event time, never the wall clock."""
     it = rig(events=40_000, workers=2)
     clock = tmp_path / "clock"
-    clock.write_text("+0")
-    it.environment |= {
-        "LD_PRELOAD": str(FAKETIME),
-        "FAKETIME_TIMESTAMP_FILE": str(clock),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    it.start_stages()
+    clock.write_text("0")
+    it.add_stages()
+    for stage in it.pipeline.stages.values():
+        *python, module = stage.command
+        stage.command = [*python, "tests.faults.jumping_clock", str(clock), module]
+    it.until(it.ready, "every stage telling its lag")
     thread = it.sending(1.0, 25.0)
-    for offset in ("+7200", "-3600", "+0", "-86400"):
+    for seconds in ("7200", "-3600", "0", "-86400"):
         it.pause(5.0)
-        clock.write_text(offset)
+        clock.write_text(seconds)
     it.kill("worker-2")
     it.wait_for(thread)
     it.finish()

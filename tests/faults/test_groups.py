@@ -51,3 +51,22 @@ def test_a_spare_worker_has_no_lag(rig: Callable[..., Rig]) -> None:
     it.kill(*owners)
     it.send()
     it.finish()
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("standby_replicas", [0, 1])
+def test_a_worker_takes_over(rig: Callable[..., Rig], standby_replicas: int) -> None:
+    """The partitions of a killed worker go on elsewhere, with and without standby copies of its state."""
+    it = rig(events=30_000, workers=2, standby_replicas=standby_replicas)
+    it.start_stages()
+    it.send(0.4)
+    it.until(lambda: set(it.lags().values()) == {0}, "no lag anywhere")
+    owned = {name: set(it.next_of(name)) for name in ("worker-1", "worker-2")}
+    assert all(owned.values()), "each has partitions"
+    it.stop_one("worker-1")
+    it.until(lambda: set(it.next_of("worker-2")) == owned["worker-1"] | owned["worker-2"], "a takeover")
+    it.send(0.8)
+    it.start_one("worker-1")
+    it.send()
+    it.finish()

@@ -14,7 +14,8 @@ from tests.faults.conftest import Rig, fill
 HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.long
+@pytest.mark.timeout(200)
 def test_a_locked_warehouse_file(rig: Callable[..., Rig]) -> None:
     """Another process opens the file while the sink is away: the sink waits for it, and then loads everything."""
     it = rig(events=10_000)

@@ -8,15 +8,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 from faust.types import TP
 
 from schemas import kafka as clients
+from schemas import topics
 from schemas.codec import Codec
 from schemas.settings import Settings
 from stream_processors import app as worker_app
+from stream_processors.transport import EventBatch
 from stream_processors.wire import Wire
 from tests.pipeline.columnar_app import ColumnarApp, new_topic, send
 from tests.pipeline.test_worker import PORT, lag, wait_until, worker
@@ -102,24 +105,29 @@ def test_reading_resumes_where_the_state_says(kafka: Settings, slow: bool) -> No
     send(kafka, topic, [b"x"] * 1_000)
 
     async def first() -> None:
-        async with ColumnarApp(kafka, topic, group).running() as one:
+        one = ColumnarApp(kafka, topic, group)
+        table = worker_app.table(one.app, "state", 1)
+
+        async def take(_batch: EventBatch) -> None:
+            table["k"] = b"v"
+
+        one.on_batch = take
+        async with one.running():
             await one.until(lambda: bool(one.batches) and one.batches[-1].next == 1_000, "all records came")
             await one.until(lambda: committed(kafka, group, topic) == 1_000, "the group's offset")
 
     async def again() -> None:
         one = ColumnarApp(kafka, topic, group)
+        worker_app.table(one.app, "state", 1)  # its recovery keeps the flow going while partitions are sought
         one.resume_at[0] = 400
 
         async def load(_tp: TP) -> None:
-            await asyncio.sleep(2 if slow else 0)
+            await asyncio.sleep(3 if slow else 0)
 
         one.on_resume = load
-        # a table keeps the flow going while partitions are seeked, as in the worker
-        table = one.app.Table("state", key_type=str, value_type=bytes, partitions=1)
-        assert table is not None
         async with one.running():
             await one.until(lambda: bool(one.batches) and one.batches[-1].next == 1_050, "all records came")
-        assert one.covered[0][0] == 400
+            await one.until(lambda: one.covered[0][0] == 400, "what the state wants")
         assert [a for a, _ in one.covered[1:]] == [b for _, b in one.covered[:-1]], "without a gap"
 
     asyncio.run(first())
@@ -268,3 +276,38 @@ def test_an_outage_is_told_in_a_few_lines(own_kafka: Settings) -> None:
         assert process.poll() is None, "an outage of seconds is sat out"
         lines = log.read_text().splitlines()[before:]
     assert 0 < len(lines) <= 40, lines
+
+
+@pytest.mark.timeout(240)
+def test_input_that_retention_deleted_before_it_was_read_is_counted(own_kafka: Settings) -> None:
+    """The worker was away for longer than Kafka keeps events: it goes on, says how many are lost, and lag ends at 0."""
+    codec = Codec("listening_event")
+
+    def fill(first: int) -> None:
+        for partition in range(own_kafka.partitions):
+            values = [codec.encode({**EVENT, "event_id": f"e{partition}-{first + i}"}) for i in range(100)]
+            send(own_kafka, topics.EVENTS, values, partition)
+
+    with worker(own_kafka):
+        wait_until(lambda: lag() == 0, "the worker's start")
+        fill(0)
+        wait_until(lambda: next_offset(0) == 100 and lag() == 0, "the first events")
+        time.sleep(1.5)  # a snapshot or two
+    fill(100)
+    admin = clients.admin(own_kafka)
+    admin.delete_records([TopicPartition(topics.EVENTS, 0, 150)])[TopicPartition(topics.EVENTS, 0)].result(30)
+    with worker(own_kafka):
+        wait_until(lambda: next_offset(0) == 200 and lag() == 0, "catching up")
+        told = httpx.get(f"http://127.0.0.1:{PORT}/metrics", timeout=5).text
+    assert "crossfade_worker_expired_events_total 50.0" in told.splitlines()
+    assert 'crossfade_worker_lag_events{partition="0",topic="listening-events"} 0.0' in told.splitlines()
+    assert '"lost": 50' in (own_kafka.data_dir / "worker.log").read_text()
+
+
+def next_offset(partition: int) -> int | None:
+    try:
+        told = httpx.get(f"http://127.0.0.1:{PORT}/healthz", timeout=2).json()["next"]
+    except (httpx.HTTPError, KeyError):
+        return None
+    found: int | None = told.get(f"{topics.EVENTS}/{partition}")
+    return found

@@ -68,12 +68,11 @@ def test_the_end_of_each_row_is_exact(name: str, data: st.DataObject) -> None:
     codec = Codec(name)
     records = data.draw(st.lists(values_of({"type": "record", "fields": fields}), min_size=1, max_size=5))
     bodies = [codec.encode(record)[len(codec.prefixes[0].data) :] for record in records]
-    block = b"".join(bodies)
-    frame = read_block(block_head(fields), len(bodies), block)
-    assert frame is not None
+    block = read_block(block_head(fields), len(bodies), *bodies)
+    assert block is not None
     ends = np.cumsum([len(body) for body in bodies])
     starts = np.concatenate(([0], ends[:-1]))
-    assert Layout(fields).ends(frame, np.frombuffer(block, np.uint8), starts).tolist() == ends.tolist()
+    assert Layout(fields).ends(block.frame, block.data, starts).tolist() == ends.tolist()
 
 
 def test_the_fingerprint_is_little_endian_crc_64_avro() -> None:

@@ -121,7 +121,7 @@ def test_a_registry_that_does_not_answer_makes_records_wait(server: Server, tmp_
     if mood == "gone":
         server.socket.close()
     clock = Clock()
-    reader = codec(CachedRegistry(Registry(server.url, clock), tmp_path))
+    reader = codec(CachedRegistry(Registry(server.url, clock), tmp_path, patience_s=0))
     began = time.monotonic()
     with pytest.raises(
         SchemaUnavailableError, match=r"The schema registry at http://127\.0\.0\.1:\d+/api cannot be asked"
@@ -135,6 +135,13 @@ def test_a_registry_that_does_not_answer_makes_records_wait(server: Server, tmp_
     if mood != "gone":
         server.mood, clock.now = "well", 2.0
         assert reader.columns([confluent(7)]).frame["event_id"].to_list() == ["e1"]
+
+
+def test_a_record_waits_for_a_registry_that_comes_back(server: Server, tmp_path: Path) -> None:
+    """A registry that restarts costs a pause, not a restart of the worker."""
+    server.mood, server.schemas[7] = 503, OURS
+    threading.Timer(0.7, lambda: setattr(server, "mood", "well")).start()
+    assert codec(CachedRegistry(Registry(server.url), tmp_path)).decode(confluent(7))["event_id"] == "e1"
 
 
 def test_an_id_is_asked_once_and_remembered_on_disk(server: Server, tmp_path: Path) -> None:

@@ -174,7 +174,7 @@ def test_a_cut_step_is_completed(emulator: Settings, cut: str, monkeypatch: pyte
             progress.update(next_step.progress)
             batcher.done(next_step, NOW_MS)
     found = counts(again.reader)
-    assert (found.loaded, found.door_letters, found.deduplicated, found.repeated_letters) == (7, 2, 4, 1)
+    assert (found.loaded, found.door_letters, found.deduplicated, found.door_accepted) == (7, 2, 4, 3)
     assert found.progress == progress
     ids = [row["event_id"] for row in again.reader.query("SELECT event_id FROM events ORDER BY event_id").rows]
     assert ids == [str(n) for n in range(7)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from schemas import topics
 from sinks.ledger import Counts, Ledger, figures, lags
 from sinks.target import Progress
@@ -13,7 +15,7 @@ def counts(
     loaded: int = 0, door: int = 0, about: int = 0, twice: int = 0, door_twice: int = 0, **own: Progress
 ) -> Counts:
     places = {"e0": EVENTS0, "e1": EVENTS1, "d": LETTERS}
-    return Counts(loaded, door, about, twice, door_twice, {places[name]: at for name, at in own.items()})
+    return Counts(loaded, door, about, twice, door + door_twice, {places[name]: at for name, at in own.items()})
 
 
 def test_before_the_sink_has_started_all_is_in_flight() -> None:
@@ -50,6 +52,12 @@ def test_a_lost_record_shows() -> None:
     """What retention deleted before it was read leaves the ledger unbalanced, as does a missing row."""
     assert not figures(counts(loaded=2, e0=Progress(0, 5, expired=3)), {EVENTS0: (3, 5)}).balances
     assert not figures(counts(loaded=4, e0=Progress(0, 5)), {EVENTS0: (0, 5)}).balances
+
+
+def test_a_letter_that_is_gone_shows() -> None:
+    """Accepted is what was written down on arrival, not the rows that are left."""
+    found = dataclasses.replace(counts(door=3), door_letters=2)
+    assert figures(found, {}) == Ledger(3, 0, 2, 0, 0)
 
 
 def test_lag_is_per_topic() -> None:

@@ -184,3 +184,14 @@ def test_pairs_of_closed_owners_are_dropped(monkeypatch: pytest.MonkeyPatch) -> 
     assert kept_pairs(items) == 5_000
     assert not items.add(ones + ones, many).any()
     assert items.add(ones, many).all()
+
+
+@pytest.mark.parametrize("kind", ["play", "skip", "like", "share", "pause"])
+@pytest.mark.parametrize("count", [13, 9_999])
+def test_many_events_of_one_kind_are_counted_one_by_one(kind: str, count: int) -> None:
+    """As many of a kind as a session may have, all in one fold: the count of that kind is theirs, the others are 0."""
+    sent = [event(number, kind, number / 100) for number in range(count)]
+    (row,) = run(lambda segments: OpenSessions(GAP_MS, segments), [*sent, LATER], [])
+    columns = {"play": "plays", "skip": "skips", "like": "likes", "share": "shares"}
+    expected = {column: count if columns.get(kind) == column else 0 for column in columns.values()}
+    assert {"events": count, **expected} == {name: row[name] for name in ("events", *expected)}

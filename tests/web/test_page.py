@@ -46,6 +46,8 @@ def test_the_headline_tells_known_numbers(client: TestClient) -> None:
     assert headline["events_per_s"] > 0
     assert live["ledger"]["state"] == "balanced"
     assert live["ledger"]["origin"] == "warehouse"
+    (hour,) = live["ledger"]["hours"]
+    assert (hour["accepted"], hour["dead_lettered"], hour["deduplicated"], hour["in_flight"]) == (590 + 6, 4, 2, 0)
 
 
 def test_alerts_and_dead_letters_come_with_reasons(client: TestClient) -> None:

@@ -90,20 +90,21 @@ export function showLedger(ledger) {
     );
     const found = [h("table", {}, h("caption", { class: "hidden" }, "What became of every accepted event"), h("tbody", {}, body))];
     if (ledger.origin === "warehouse") found.push(h("p", { class: "muted" }, "The sink does not answer: these figures are the warehouse's own."));
-    if (ledger.sources.length) found.push(sources(ledger.sources));
+    if (ledger.sources.length) found.push(parts("The ledger by source", "Source", ledger.sources, (row) => row.source));
+    if (ledger.hours.length) found.push(parts("The ledger by hour", "Hour (UTC)", ledger.hours, (row) => row.hour.slice(5, 16).replace("T", " ")));
     return found;
   });
 }
 
-function sources(rows) {
-  const head = ["Source", "Accepted", "Loaded", "Dead", "Dedup."];
+function parts(caption, name, rows, named) {
+  const head = [name, "Accepted", "Loaded", "Dead", "Dedup."];
   return h(
     "table",
     { class: "small" },
-    h("caption", { class: "hidden" }, "The ledger by source"),
+    h("caption", { class: "hidden" }, caption),
     h("thead", {}, h("tr", {}, head.map((name, at) => h("th", { scope: "col", class: at ? "number" : "" }, name)))),
     h("tbody", {}, rows.map((row) =>
-      h("tr", {}, h("th", { scope: "row" }, row.source), ["accepted", "loaded", "dead_lettered", "deduplicated"].map((name) => h("td", { class: "number" }, number(row[name])))),
+      h("tr", {}, h("th", { scope: "row" }, named(row)), ["accepted", "loaded", "dead_lettered", "deduplicated"].map((name) => h("td", { class: "number" }, number(row[name])))),
     )),
   );
 }
