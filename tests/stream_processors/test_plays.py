@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from typing import Any
 
 import fastavro
@@ -12,12 +13,21 @@ from hypothesis import strategies as st
 
 from schemas.codec import Codec, Prefix, schema
 from schemas.writers import history
+from stream_processors import row_table
 from stream_processors.plays import OpenPlays
 from tests.listening import Plays, clocked
 from tests.stream_processors.folding import Event, Step, event, run, steps
 
 TIMEOUT_MS = 300_000
 LATER = 10_000_000  # a watermark record: stream time passes every time-out
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compacted_often() -> Iterator[None]:
+    """Closed rows are forgotten at once, as they are in a state with many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(row_table, "_COMPACT_ROWS", 4)
+        yield
 
 
 def play(number: int | str, second: float, **others: Any) -> Event:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import Codec, schema
-from stream_processors import distinct, frames
+from stream_processors import distinct, frames, row_table
 from stream_processors.distinct import DistinctItems
 from stream_processors.sessions import OpenSessions
 from tests.listening import Sessions, clocked
@@ -19,6 +20,14 @@ from tests.stream_processors.folding import Event, Step, event, run, steps
 
 GAP_MS = 300_000
 LATER = 10_000_000  # a watermark record: stream time passes every gap
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _compacted_often() -> Iterator[None]:
+    """Closed rows are forgotten at once, as they are in a state with many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(row_table, "_COMPACT_ROWS", 4)
+        yield
 
 
 def play(number: int | str, second: float, **others: Any) -> Event:
@@ -100,6 +109,15 @@ def test_rule(log: list[Event | int], rows: list[tuple[Any, ...]]) -> None:
     expected = {(str(key), int(a * 1000), int(b * 1000), *others) for key, a, b, *others in rows}
     for how in ([], one_by_one):
         assert {tuple(row[name] for name in names) for row in found(log, how)} == expected
+
+
+@pytest.mark.parametrize("back", [0, 3_000], ids=["summed", "in order"])
+def test_many_events_of_a_kind_are_counted(back: float) -> None:
+    """No number of shares in one fold runs over, in sums and where the order is looked at."""
+    log: list[Event | int] = [event(f"s{i}", "share", 4_000 + i) for i in range(40)]
+    others = [play("old", 4_000 - back)] if back else []
+    rows = run(lambda segments: OpenSessions(GAP_MS, segments), [*log, *others, LATER], [])
+    assert {(row["events"], row["shares"], row["plays"]) for row in rows} == {(40, 40, 0), *[(1, 0, 1)][: len(others)]}
 
 
 def test_rows_are_records_of_the_topic() -> None:
