@@ -98,8 +98,9 @@ def moment(text: str) -> datetime:
 def run(settings: Settings, start: datetime, end: datetime, write: bool | None) -> Outcome:
     """Computes and compares, and writes: where it differs (None), always (True), never (False).
 
-    While the sink holds the warehouse nothing is written, which is said on standard error. Where no pipeline runs on the data directory, the embedded Kafka is started for as long as it takes. Raises
-    ProblemError, KafkaUnavailableError and WarehouseError.
+    While the sink holds the warehouse nothing is written, which is said on standard error. Where no pipeline runs on
+    the data directory, the embedded Kafka is started for as long as it takes. Raises ProblemError,
+    KafkaUnavailableError and WarehouseError.
     """
     if start >= end:
         raise ProblemError("--from has to be before --to.")
