@@ -26,7 +26,7 @@ from schemas.settings import CHECKOUT
 MEASURED_FROM = 0.1
 """Rates count from this share of the input on: what comes before is start-up."""
 
-_SETTLED_S, _GIVEN_UP_S, _STOP_S = 2.0, 12.0, 4.0
+_SETTLED_S, _GIVEN_UP_S, _STOP_S, _JOINED_S = 2.0, 12.0, 4.0, 40.0
 Judge = Callable[[list[Row]], str | None]
 Progress = list[tuple[int, float]]
 """(events consumed, Unix time), ascending."""
@@ -193,9 +193,12 @@ def run(
 ) -> Measured:
     """Runs an engine over the whole input; a problem is told in the result, never raised.
 
-    `processes`: so many of the same share the input.
+    `processes`: so many of the same share the input; none begins before all have their share.
     """
     directory = cluster.settings.data_dir / task.output
+    gate = directory / "gate"
+    if processes > 1:
+        environment = environment | {"BENCH_GATE": str(gate)}
     told = environment_of(cluster, task, directory) | environment
     with contextlib.ExitStack() as stack:
         group = Group([stack.enter_context(started(command, told, directory, stop_signal)) for _ in range(processes)])
@@ -203,12 +206,21 @@ def run(
             polling = (health_port, task.topic)
             threading.Thread(target=group.members[0].poll_health, args=polling, daemon=True).start()
         meter = Meter(*(member.process.pid for member in group.members))
+        if processes > 1:
+            _wait_for_all(group)
+            gate.touch()
         problem = _follow(cluster, task, group, time.monotonic() + timeout_s)
         meter.stop()
         rows = cluster.rows(task.output) if task.rows else []
     problem = problem or (task.judge(rows) if task.rows else None)
     shutil.rmtree(directory, ignore_errors=True)
     return measured(group, rows, meter, task.events, problem)
+
+
+def _wait_for_all(group: Group) -> None:
+    end = time.monotonic() + _JOINED_S
+    while not all(member.progress for member in group.members) and group.ended is None and time.monotonic() < end:
+        time.sleep(0.05)
 
 
 def measured(group: Group, rows: list[Row], meter: Meter, events: int, problem: str | None) -> Measured:

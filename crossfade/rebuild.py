@@ -1,15 +1,14 @@
 """`crossfade rebuild`: windows, plays, sessions and dead letters computed again from the log, held against the rows.
 
-What is the same stays untouched, byte for byte; rows that are missing or differ are replaced, rows that the log does not
-explain are taken out, all in one transaction. Rows are only written while the pipeline is stopped: the sink owns the
-warehouse. Columns that say when and by which record a row came (`emitted_at`, `kafka_*`) are not compared.
+What is the same stays untouched, byte for byte; rows that are missing or differ are replaced, rows that the log does
+not explain are taken out, all in one transaction. Rows are only written while the pipeline is stopped: the sink owns
+the warehouse. Columns that say when and by which record a row came (`emitted_at`, `kafka_*`) are not compared.
 """
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -99,8 +98,9 @@ def moment(text: str) -> datetime:
 def run(settings: Settings, start: datetime, end: datetime, write: bool | None) -> Outcome:
     """Computes and compares, and writes: where it differs (None), always (True), never (False).
 
-    Where no pipeline runs on the data directory, the embedded Kafka is started for as long as it takes. Raises
-    ProblemError, KafkaUnavailableError and WarehouseError.
+    While the sink holds the warehouse nothing is written, which is said on standard error. Where no pipeline runs on
+    the data directory, the embedded Kafka is started for as long as it takes. Raises ProblemError,
+    KafkaUnavailableError and WarehouseError.
     """
     if start >= end:
         raise ProblemError("--from has to be before --to.")
@@ -236,17 +236,17 @@ def _write(settings: Settings, shelf: Shelf, outcome: Outcome) -> None:
     try:
         connection = open_file(settings.duckdb_file, read_only=False)
     except duckdb.Error as error:
-        if is_locked(error):
-            raise ProblemError(
-                "The warehouse differs, and the sink holds it: stop the pipeline, and run the same again to write. "
-                f"Found: {json.dumps(outcome.as_dict())}"
-            ) from None
-        raise
+        if not is_locked(error):
+            raise ProblemError(f"The warehouse cannot be opened: {str(error).splitlines()[0]}") from None
+        print(
+            "Nothing was written, because the sink holds the warehouse: stop the pipeline, and run the same again.",
+            file=sys.stderr,
+        )
+        return
     with connection:
         connection.begin()
-        for name, found in outcome.tables.items():
-            if not found.same:
-                _replace(connection, shelf, table(name), outcome)
+        for name in outcome.tables:
+            _replace(connection, shelf, table(name), outcome)
         connection.commit()
     outcome.written = True
 
@@ -261,18 +261,15 @@ def _replace(connection: duckdb.DuckDBPyConnection, shelf: Shelf, of: Table, out
     same = " AND ".join(f't."{name}" IS NOT DISTINCT FROM w."{name}"' for name in _columns(of))
     bounds = {"low": outcome.start, "high": outcome.end}
     # a row stays where it is when it is wanted as it is, and is the first of its key
-    for sql, params in (
-        (
-            f"CREATE TEMP TABLE _kept AS SELECT {keys}, MIN(rowid) AS place FROM {of.name} AS t "
-            f"SEMI JOIN _wanted AS w ON {same} WHERE {within} GROUP BY ALL",
-            bounds,
-        ),
-        (f"DELETE FROM {of.name} WHERE {within} AND rowid NOT IN (SELECT place FROM _kept)", bounds),
-        (
-            f"INSERT INTO {of.name} BY NAME SELECT w.*, {NOT_OF_KAFKA} AS kafka_partition, "  # noqa: S608
-            f"{NOT_OF_KAFKA} AS kafka_offset FROM _wanted AS w ANTI JOIN _kept USING ({keys})",
-            {},
-        ),
-    ):
-        connection.execute(sql, params)
+    mend = (
+        f"CREATE TEMP TABLE _kept AS SELECT {keys}, MIN(rowid) AS place FROM {of.name} AS t "  # noqa: S608 - names of ours
+        f"SEMI JOIN _wanted AS w ON {same} WHERE {within} GROUP BY ALL",
+        f"DELETE FROM {of.name} WHERE {within} AND rowid NOT IN (SELECT place FROM _kept)",  # noqa: S608 - as above
+    )
+    for sql in mend:
+        connection.execute(sql, bounds)
+    connection.execute(
+        f"INSERT INTO {of.name} BY NAME SELECT w.*, {NOT_OF_KAFKA} AS kafka_partition, "  # noqa: S608 - as above
+        f"{NOT_OF_KAFKA} AS kafka_offset FROM _wanted AS w ANTI JOIN _kept USING ({keys})"
+    )
     connection.execute("DROP TABLE _wanted; DROP TABLE _kept")

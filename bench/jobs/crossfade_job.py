@@ -165,6 +165,7 @@ class EventsAgent:
 
     def read(self, batch: EventBatch) -> pl.DataFrame:
         """Decodes a batch of events."""
+        job.wait_at_gate()
         return self._wire.read(batch)
 
     def process(self, partition: int, state: PartitionWindows, batch: EventBatch, rows: pl.DataFrame) -> None:
