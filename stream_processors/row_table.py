@@ -134,7 +134,7 @@ class RowTable:
         """The texts of these rows, in their order."""
         self.text[rows] = np.arange(self._told_rows, self._told_rows + len(rows))
         self._told_rows += len(rows)
-        self._told.append(texts.select(*self._texts))
+        self._told.append(texts.select(*self._texts).rechunk())
         while len(self._told) > 1 and self._told[-1].height >= self._told[-2].height:
             self._told[-2:] = [pl.concat(self._told[-2:], rechunk=True)]
 
@@ -155,7 +155,7 @@ class RowTable:
         ]
         if cuts[0] or not found:
             found.insert(0, pl.DataFrame(schema=self._texts).clear(int(cuts[0])))
-        return pl.concat(found, rechunk=True)
+        return pl.concat(found) if len(found) > 1 else found[0]
 
     def frame(self, rows: Ints) -> pl.DataFrame:
         """These rows, in the order of their texts, as a frame of the schema."""
