@@ -106,6 +106,8 @@ def run(settings: Settings, start: datetime, end: datetime, write: bool | None) 
         raise ProblemError("--from has to be before --to.")
     if settings.warehouse == "bigquery" and write is not False:
         raise ProblemError("Rebuilt rows are written to DuckDB only: use --no-write, and load what is missing by hand.")
+    if settings.warehouse == "duckdb" and not settings.duckdb_file.exists():
+        raise ProblemError(f"There is no warehouse at {settings.duckdb_file} yet: there is nothing to rebuild.")
     with _kafka(settings) as own, tempfile.TemporaryDirectory(prefix="rebuild-", dir=settings.data_dir) as folder:
         source = reader(own)
         shelf = Shelf(own, Path(folder))
