@@ -138,6 +138,14 @@ class RowTable:
         while len(self._told) > 1 and self._told[-1].height >= self._told[-2].height:
             self._told[-2:] = [pl.concat(self._told[-2:], rechunk=True)]
 
+    def tell_of(self, rows: Ints, texts: Ints, more: Sequence[pl.DataFrame]) -> None:
+        """These rows have these texts, told before or standing in `more` (see `told`)."""
+        self.text[rows] = texts
+        new = np.flatnonzero(texts >= self._told_rows)
+        if len(new):
+            new = new[sorting(texts[new])]
+            self.tell(rows[new], self.told(texts[new], more))
+
     @property
     def texts_told(self) -> int:
         """The number of the text that comes next."""

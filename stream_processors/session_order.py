@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
-import polars as pl
 
 from stream_processors.distinct import DistinctItems
 from stream_processors.lanes import (
@@ -23,49 +20,42 @@ from stream_processors.lanes import (
     sorting,
     spread,
 )
-from stream_processors.row_table import Schema
-from stream_processors.session import DEVICE, KINDS, NUMBERS, OPEN, SESSION, TEXTS
+from stream_processors.session import DEVICE, KINDS, NUMBERS
 
 
 def in_order(
-    heads: pl.DataFrame, events: list[pl.DataFrame], items: DistinctItems, gap_ms: int, events_max: int, clock: int
-) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """(rows of SESSION that have ended at stream time `clock`, rows of OPEN) of listeners with these open sessions."""
-    parts = [heads.rechunk(), *events]
-    lane = _in_lanes(_columns(parts), heads, gap_ms)
+    heads: Columns, events: Columns, items: DistinctItems, gap_ms: int, events_max: int, clock: int
+) -> tuple[Columns, Columns]:
+    """(sessions that have ended at stream time `clock`, those that go on) of listeners with these open sessions.
+
+    All have the numbers of OPEN, where `key` is any number of the listener, and `text`; what has ended has `by_size`.
+    """
+    rows = {name: np.concatenate((heads[name], events[name])) for name in (*NUMBERS, "text")}
+    rows["row"] = np.arange(len(rows["key"]))
+    lane = _in_lanes(picked(rows, sorting(rows["key"])), heads, gap_ms)
     begins = _borders(lane, heads, gap_ms, events_max)
     sessions = _summed(lane, heads, begins, items)
     follows = after(continues(lane["lane"]))[sessions["end"]]
-    by_size = follows & ~after(lane["apart"])[sessions["end"]]
+    sessions["by_size"] = follows & ~after(lane["apart"])[sessions["end"]]
     closed = follows | (clock - sessions["clock"] > gap_ms)
-    sessions["ended_by"] = by_size.astype(np.int64)
-    ended, still = (picked(sessions, np.flatnonzero(which)) for which in (closed, ~closed))
-    return _rows(parts, ended, SESSION), _rows(parts, still, OPEN)
+    return picked(sessions, np.flatnonzero(closed)), picked(sessions, np.flatnonzero(~closed))
 
 
-def _columns(parts: list[pl.DataFrame]) -> Columns:
-    """All numbers of the heads and then of the events, sorted by key, each key in the order of the log."""
-    numbers = pl.concat([part.select(*NUMBERS) for part in parts], rechunk=True)
-    told: Columns = {name: numbers[name].to_numpy() for name in NUMBERS}
-    told["row"] = np.arange(len(numbers))
-    return picked(told, sorting(told["key"]))
-
-
-def _in_lanes(rows: Columns, heads: pl.DataFrame, gap_ms: int) -> Columns:
+def _in_lanes(rows: Columns, heads: Columns, gap_ms: int) -> Columns:
     """The rows sorted by lane, each lane in the order of the log; adds `newest`, what each row says about it."""
     timestamp, clock = rows["timestamp"], rows["clock"]
     same = continues(rows["key"])
-    is_head = rows["row"] < heads.height
-    was_behind = spread(heads["behind"].to_numpy(), rows["row"])
-    says = rows["newest"] = np.where(is_head, spread(heads["newest"].to_numpy(), rows["row"]), timestamp)
+    is_head = rows["row"] < len(heads["key"])
+    was_behind = spread(heads["behind"], rows["row"])
+    says = rows["newest"] = np.where(is_head, spread(heads["newest"], rows["row"]), timestamp)
     newest = running_max(np.where(was_behind, NEVER, says), first_of(same))
     known = np.where(same, before(newest), NEVER)
     rows["behind"] = np.where(is_head, was_behind, (timestamp < known - gap_ms) & (known >= clock - gap_ms))
-    rows["lane"] = rows["key"] | rows["behind"].astype(np.uint64)
+    rows["lane"] = 2 * rows["key"] + rows["behind"]
     return picked(rows, sorting(rows["lane"])) if rows["behind"].any() else rows
 
 
-def _borders(lane: Columns, heads: pl.DataFrame, gap_ms: int, events_max: int) -> Bools:
+def _borders(lane: Columns, heads: Columns, gap_ms: int, events_max: int) -> Bools:
     """Where a session begins; makes `newest` that up to each row, and adds `apart`: it begins because of a gap."""
     timestamp, clock = lane["timestamp"], lane["clock"]
     same = continues(lane["lane"])
@@ -74,35 +64,35 @@ def _borders(lane: Columns, heads: pl.DataFrame, gap_ms: int, events_max: int) -
     near &= timestamp - before(newest) <= gap_ms
     lane["apart"] = ~near
     first = first_of(near)
-    had = spread(heads["events"].to_numpy(), lane["row"])
+    had = spread(heads["events"], lane["row"])
     events = np.arange(len(near)) - first + (had - (had > 0))[first]
     number = events // events_max
     begins: Bools = ~near | (number != before(number))
     return begins
 
 
-def _summed(lane: Columns, heads: pl.DataFrame, begins: Bools, items: DistinctItems) -> Columns:
+def _summed(lane: Columns, heads: Columns, begins: Bools, items: DistinctItems) -> Columns:
     """One row per session: what its head says, if it begins with one, and what its events add."""
     start = np.flatnonzero(begins)
     end = np.append(start[1:], len(begins)) - 1
     sessions: Columns = {
         **{name: lane[name][end] for name in ("track", "device", "kind", "timestamp", "clock", "newest")},
-        **{name: lane[name][start] for name in ("key", "owner", "row", "behind")},
+        **{name: lane[name][start] for name in ("key", "owner", "row", "behind", "text")},
         "end": end,
         "ms_played": np.add.reduceat(lane["ms_played"], start),
         "started_at": np.minimum.reduceat(lane["timestamp"], start),
         "ended_at": np.maximum.reduceat(lane["timestamp"], start),
     }
-    is_head = lane["row"] < heads.height
+    is_head = lane["row"] < len(heads["key"])
     event = ~is_head
     counted = {"events": event, **{name: event & (lane["kind"] == kind) for name, kind in KINDS.items()}}
     added = {name: np.add.reduceat(which, start, dtype=np.int64) for name, which in counted.items()}
     tracks, devices = _new_items(lane, is_head, begins, sessions["owner"], items)
     for name, more in (added | {"tracks": tracks, "devices": devices}).items():
-        sessions[name] = spread(heads[name].to_numpy(), sessions["row"]) + more
-    old = np.flatnonzero(sessions["row"] < heads.height)
+        sessions[name] = spread(heads[name], sessions["row"]) + more
+    old = np.flatnonzero(sessions["row"] < len(heads["key"]))
     for name, choose in (("started_at", np.minimum), ("ended_at", np.maximum)):
-        sessions[name][old] = choose(sessions[name][old], heads[name].to_numpy()[sessions["row"][old]])
+        sessions[name][old] = choose(sessions[name][old], heads[name][sessions["row"][old]])
     return sessions
 
 
@@ -117,20 +107,3 @@ def _new_items(lane: Columns, is_head: Bools, begins: Bools, owner: Keys, known:
     is_new = known.add(owner[of], items)
     tracks, devices = of[: len(track)][is_new[: len(track)]], of[len(track) :][is_new[len(track) :]]
     return np.bincount(tracks, minlength=len(owner)), np.bincount(devices, minlength=len(owner))
-
-
-def _rows(parts: list[pl.DataFrame], sessions: Columns, schema: Schema) -> pl.DataFrame:
-    """The sessions as a frame: texts from the rows with which they began, in the order of these rows."""
-    sessions = picked(sessions, np.argsort(sessions["row"]))
-    ends = np.cumsum([0, *(part.height for part in parts)])
-    cuts = np.searchsorted(sessions["row"], ends)
-    texts: list[pl.DataFrame] = [
-        part.select(*TEXTS)[sessions["row"][a:b] - first]
-        for part, first, (a, b) in zip(parts, ends[:-1], pairwise(cuts), strict=True)
-    ]
-    told = pl.concat(texts).with_columns(
-        pl.col("event_id").alias("session_key"),
-        *(pl.Series(name, values) for name, values in sessions.items() if name != "ended_by"),
-        ended_by=pl.Series(["gap", "size"]).gather(sessions["ended_by"]),
-    )
-    return told.select(pl.col(name).cast(kind) for name, kind in schema.items())

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import numpy as np
 import polars as pl
 
 from stream_processors.distinct import DistinctItems
 from stream_processors.lanes import NEVER, WITHOUT_LANE, Bools, Columns, Ints
 from stream_processors.row_table import RowTable
-from stream_processors.session import DEVICE, KINDS, TEXTS
+from stream_processors.session import DEVICE, KINDS
 from stream_processors.windows import EVENT_TYPE
 
 _ALL_KINDS = len(EVENT_TYPE.categories)
@@ -52,11 +50,14 @@ class Sums:
         )
         behind = rows.behind()
         if len(behind):
-            self._is_simple &= ~np.isin(self.keys, rows.keys[behind] & np.uint64(WITHOUT_LANE))
+            live = rows.find(rows.keys[behind] & np.uint64(WITHOUT_LANE))
+            not_alone = np.zeros(len(rows), np.bool_)
+            not_alone[live] = True
+            self._is_simple &= ~not_alone[row]
         self.ordered = ~self._is_simple[group]
 
-    def add(self, events: Columns, parts: list[pl.DataFrame], rows: RowTable, items: DistinctItems) -> None:
-        """Adds up what is simple: begins sessions, and goes on with open ones. `parts`: the events with their texts."""
+    def add(self, events: Columns, texts: list[pl.DataFrame], rows: RowTable, items: DistinctItems) -> None:
+        """Adds up what is simple: begins sessions, and goes on with open ones. `texts` are those of the events."""
         simple = np.flatnonzero(self._is_simple)
         row, first, last = (values[simple] for values in (self._row[self._first], self._first, self._last))
         begins = ~self._goes_on[simple]
@@ -67,7 +68,7 @@ class Sums:
             columns[name][new] = 0
         columns["owner"][new] = events["owner"][first[begins]]
         columns["started_at"][new], columns["ended_at"][new], columns["newest"][new] = -NEVER, NEVER, NEVER
-        rows.tell(new, _picked(parts, first[begins]))
+        rows.tell_of(new, rows.texts_told + first[begins], texts)
         rows.open(row, events["clock"][last])
         for name in ("track", "device", "kind", "timestamp"):
             columns[name][row] = events[name][last]
@@ -106,14 +107,3 @@ def _asked(events: Columns, row: Ints, mine: Bools, goes_on: Bools, rows: RowTab
     """The events whose track, and whose device, is another than the last of their session: it may be new."""
     track, device = (~goes_on | (events[name] != rows.columns[name][row]) for name in ("track", "device"))
     return np.flatnonzero(mine & track), np.flatnonzero(mine & device & (events["device"] != 0))
-
-
-def _picked(parts: list[pl.DataFrame], places: Ints) -> pl.DataFrame:
-    """Texts of the events at these places, which rise."""
-    ends = np.cumsum([0, *(part.height for part in parts)])
-    cuts = np.searchsorted(places, ends)
-    found: list[pl.DataFrame] = [
-        part.select(TEXTS)[places[a:b] - first]
-        for part, first, (a, b) in zip(parts, ends[:-1], pairwise(cuts), strict=True)
-    ]
-    return pl.concat([pl.DataFrame(schema=dict.fromkeys(TEXTS, pl.String)), *found])

@@ -17,7 +17,7 @@ import numpy as np
 import polars as pl
 
 from stream_processors.distinct import DistinctItems
-from stream_processors.lanes import NEVER, WITHOUT_LANE, Bools, Columns
+from stream_processors.lanes import NEVER, WITHOUT_LANE, Columns, Ints, picked, sorting
 from stream_processors.open_rows import OpenRows
 from stream_processors.row_table import RowTable
 from stream_processors.segment import Segment
@@ -80,32 +80,38 @@ class OpenSessions:
         """
         if self._open.quiet(clock - self._gap_ms - 1):
             return pl.DataFrame(schema=SESSION)
-        events = self._open.events()
+        events, rows = self._open.events(), self._open.rows
         numbers = _columns(events)
-        rows = self._open.rows
         sums = Sums(numbers, rows, self._gap_ms, self._events_max)
-        finished = [self._in_order(numbers, events, sums.ordered, clock)] if sums.ordered.any() else []
-        sums.add(numbers, events, rows, self._items)
+        texts = [part.select(TEXTS) for part in events]
+        finished = [self._in_order(numbers, texts, np.flatnonzero(sums.ordered), clock)] if sums.ordered.any() else []
+        sums.add(numbers, texts, rows, self._items)
         timed_out = rows.up_to(clock - self._gap_ms - 1)
         if len(timed_out):
-            finished.append(_ended(rows.frame(timed_out)))
+            finished.append(_ended(_numbers(rows, timed_out), rows, []))
             rows.close(timed_out)
         self._open.folded(sums.keys, rows.keys[timed_out] & np.uint64(WITHOUT_LANE))
-        ended = pl.concat([pl.DataFrame(schema=SESSION), *finished])
+        ended = pl.concat(finished or [pl.DataFrame(schema=SESSION)])
         self._items.forget(int((ended["tracks"] + ended["devices"]).sum()), self._owners)
         return ended
 
-    def _in_order(self, numbers: Columns, events: list[pl.DataFrame], which: Bools, clock: int) -> pl.DataFrame:
-        """Folds these events, all of their listeners; the sessions that have ended."""
+    def _in_order(self, numbers: Columns, texts: list[pl.DataFrame], places: Ints, clock: int) -> pl.DataFrame:
+        """Folds the events at these places, which are all of their listeners; the sessions that have ended."""
         rows = self._open.rows
-        heads = rows.heads(rows.find(numbers["key"][which]), NEVER)
-        before = rows.frame(heads)
-        rows.close(heads)
-        ends = np.cumsum([part.height for part in events])
-        mine = [part.filter(pl.Series(some)) for part, some in zip(events, np.split(which, ends[:-1]), strict=True)]
-        ended, still = in_order(before, mine, self._items, self._gap_ms, self._events_max, clock)
-        rows.put(still)
-        return ended
+        mine = picked(numbers, places) | {"text": rows.texts_told + places}
+        mine["key"] = rows.find(mine["key"])
+        open_rows = rows.heads(mine["key"], NEVER)
+        heads = _numbers(rows, open_rows)
+        heads["key"] = rows.find(rows.keys[open_rows] & np.uint64(WITHOUT_LANE))
+        ended, still = in_order(heads, mine, self._items, self._gap_ms, self._events_max, clock)
+        finished = _ended(ended, rows, texts)
+        rows.close(open_rows)
+        row = rows.find(rows.keys[still["key"]] | still["behind"].astype(np.uint64))
+        rows.tell_of(row, still["text"], texts)
+        for name in rows.columns.keys() - {"clock"}:
+            rows.columns[name][row] = still[name]
+        rows.open(row, still["clock"])
+        return finished
 
     def _owners(self) -> pl.Series:
         rows = self._open.rows
@@ -124,6 +130,19 @@ def _columns(events: list[pl.DataFrame]) -> Columns:
     return {name: np.concatenate([part[name].to_numpy() for part in events]) for name in NUMBERS}
 
 
-def _ended(sessions: pl.DataFrame) -> pl.DataFrame:
-    told = sessions.with_columns(session_key="event_id", ended_by=pl.lit("gap"))
-    return told.select(pl.col(name).cast(kind) for name, kind in SESSION.items())
+def _numbers(rows: RowTable, places: Ints) -> Columns:
+    """What the table says of these open sessions, which have not ended by their size."""
+    behind = (rows.keys[places] & ~np.uint64(WITHOUT_LANE)).astype(np.bool_)
+    told = {"text": rows.text[places], "behind": behind, "by_size": np.zeros(len(places), np.bool_)}
+    return picked(rows.columns, places) | told
+
+
+def _ended(sessions: Columns, rows: RowTable, texts: list[pl.DataFrame]) -> pl.DataFrame:
+    """Rows of SESSION; `texts` are those that follow on the table's."""
+    sessions = picked(sessions, sorting(sessions["text"]))
+    told = rows.told(sessions["text"], texts)
+    by_size = pl.Series(["gap", "size"]).gather(sessions["by_size"].astype(np.uint32))
+    known = {name: told[name] for name in TEXTS} | {"session_key": told["event_id"], "ended_by": by_size}
+    return pl.DataFrame(
+        [pl.Series(name, known[name] if name in known else sessions[name]).cast(kind) for name, kind in SESSION.items()]
+    )
