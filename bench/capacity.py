@@ -19,7 +19,7 @@ import numpy as np
 
 from bench import oracle, results, trial
 from bench.cluster import Cluster, cluster
-from bench.engines import product_environment
+from bench.engines import product_environment, product_topics
 from bench.generator import Log, Shape, generate
 from bench.latency import rows_in
 from bench.meter import Meter
@@ -93,7 +93,7 @@ def batches(here: Cluster, log: Log, size: int, timeout_s: float) -> dict[str, A
 
 def broker_and_sink(here: Cluster, log: Log, timeout_s: float) -> dict[str, Any]:
     """CPU of broker and sink for an event, and bytes of an event in Kafka's log and in the warehouse file."""
-    topic_maker.apply(here.settings)
+    product_topics(here)
     own = here.settings.model_copy(update={"quack_port": reserve(23561), "sink_metrics_port": reserve(23562)})
     broker = Meter(here.pid)
     begun = time.time()
@@ -143,8 +143,7 @@ def broker_and_sink(here: Cluster, log: Log, timeout_s: float) -> dict[str, Any]
 def product(here: Cluster, log: Log, timeout_s: float) -> dict[str, Any]:
     """CPU of the complete worker for an event, on batches as large as a backlog gives them."""
     topic_maker.delete(here.settings)
-    here.create(topics.WINDOW_METRICS, 1)
-    topic_maker.apply(here.settings)
+    product_topics(here)
     here.write(topics.EVENTS, log)
     wanted, window_ms = oracle.product(log, here.settings.window_ms), here.settings.window_ms
 

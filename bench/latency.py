@@ -22,10 +22,9 @@ from confluent_kafka import TopicPartition
 
 from bench import results, trial
 from bench.cluster import Cluster, cluster
-from bench.engines import product_environment
+from bench.engines import product_environment, product_topics
 from bench.feed import Feed
 from bench.generator import SENTINEL_TRACK, Log, Shape, generate
-from crossfade import topics as topic_maker
 from crossfade.ports import reserve
 from crossfade.problem import ProblemError
 from schemas import kafka, topics
@@ -128,8 +127,7 @@ def measure(here: Cluster, rate: int, seconds: int) -> list[dict[str, Any]]:
             "data_dir": here.settings.data_dir / "p",
         }
     )
-    here.create(topics.WINDOW_METRICS, 1)
-    topic_maker.apply(here.settings)
+    product_topics(here)
     environment = product_environment(here, 0) | {
         "CROSSFADE_DATA_DIR": str(own.data_dir),
         "CROSSFADE_QUACK_PORT": str(own.quack_port),

@@ -18,7 +18,7 @@ from typing import Any
 
 from bench import oracle, results, trial
 from bench.cluster import Cluster, cluster
-from bench.engines import Inputs, product_environment
+from bench.engines import Inputs, product_environment, product_topics
 from bench.feed import Feed
 from bench.generator import Shape, generate
 from crossfade import topics as topic_maker
@@ -71,8 +71,7 @@ def memory(here: Cluster, shape: Shape, timeout_s: float) -> Iterator[dict[str, 
         here.delete(topics.EVENTS)
         inputs = Inputs(here, part)
         topic, log = inputs.of(1, part.partitions)
-        here.create(topics.WINDOW_METRICS, 1)
-        topic_maker.apply(here.settings)
+        product_topics(here)
         window_ms = here.settings.window_ms
         wanted = oracle.product(log, window_ms)
 
@@ -95,8 +94,7 @@ def memory(here: Cluster, shape: Shape, timeout_s: float) -> Iterator[dict[str, 
 
 def kills(here: Cluster, shape: Shape, rounds: int, timeout_s: float) -> Iterator[dict[str, Any]]:
     """Starts the complete worker without state, with state, and after kill -9, while events keep coming."""
-    here.create(topics.WINDOW_METRICS, 1)
-    topic_maker.apply(here.settings)
+    product_topics(here)
     environment = product_environment(here, 0)
     directory = here.settings.data_dir / "killed"
     watcher = kafka.consumer(here.settings, "bench-watcher")
@@ -184,6 +182,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     counts = [int(one) for one in options.workers.split(",")]
     shape, rows = Shape(options.events), []
+    command = " ".join(["python -m bench.scale", *(sys.argv[1:] if arguments is None else arguments)])
     try:
         with cluster() as here:
             benches: list[Iterator[dict[str, Any]]] = []
@@ -201,7 +200,7 @@ def main(arguments: list[str] | None = None) -> int:
                     rows.append(row)
     except ProblemError as error:
         sys.exit(str(error))
-    text = report(rows, f"python -m bench.scale --events {options.events}")
+    text = report(rows, command)
     print(f"\n{text}")
     if not options.no_results:
         results.write("Scale", text)
