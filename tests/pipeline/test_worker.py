@@ -15,13 +15,14 @@ import httpx
 import pytest
 from confluent_kafka import TopicPartition
 
+from crossfade import ports
 from schemas import kafka, topics
 from schemas.event_time import WATERMARK_KEY
 from schemas.settings import Settings
 from tests.oracle import COUNTS, DIMENSIONS, Oracle
 
 START_MS = 1_700_000_000_000
-PORT = 21101
+PORT = ports.reserve(21101)
 
 
 @contextmanager
