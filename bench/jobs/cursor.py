@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+import pyarrow as pa
 
 from schemas.block import block_head, varint
 from schemas.codec import Codec
@@ -27,7 +28,9 @@ Bytes = npt.NDArray[np.uint8]
 _FRAMED = block_head([{"name": "record", "type": "bytes"}])
 """A Kafka record is a length and so many bytes, which is how Avro writes bytes."""
 _VARINT_MAX = 9
-_ROWS = 10_000
+_INLINE_MAX = 12
+"""Arrow keeps so short a text in its view."""
+_ROWS = 20_000
 """So many records are walked at a time that their bytes stay in the processor's cache."""
 
 
@@ -88,13 +91,12 @@ class CursorWire:
     def _walk(self, block: Bytes, records: pl.Series, starts: Ints, ends: Ints) -> pl.DataFrame:
         walk = _Walk(block, starts.copy())
         walk.expect(0)  # attributes
-        walk.number()  # timestamp delta
+        walk.skip_number()  # timestamp delta
         offsets = walk.number().astype(np.int64)
         walk.step(walk.number())  # key
         length = walk.number()
         value_ends = (walk.at + length).astype(np.int32)
-        for byte in self._prefix:
-            walk.expect(byte)
+        walk.expect_bytes(self._prefix)
         columns: dict[str, pl.Series | Ints] = {}
         for name, avro_type, is_wanted in self._steps:
             taken = walk.field(avro_type, records if is_wanted else None, starts)
@@ -137,6 +139,13 @@ class _Walk:
             raise NotPlainError
         self.at += 1
 
+    def expect_bytes(self, wanted: bytes) -> None:
+        """Steps over bytes that must be these."""
+        found = self._block.take(self.at[:, None] + np.arange(len(wanted), dtype=np.int32), mode="clip")
+        if (found != np.frombuffer(wanted, np.uint8)).any():
+            raise NotPlainError
+        self.at += len(wanted)
+
     def step(self, size: Ints) -> None:
         """Steps over so many bytes."""
         if size.min() < 0:
@@ -148,6 +157,21 @@ class _Walk:
         raw, width = self._varint(self.at if among is None else self.at[among])
         self._move(width, among)
         return np.asarray((raw >> 1) ^ -(raw & 1))
+
+    def skip_number(self, among: Ints | None = None) -> None:
+        """Steps over a number that nobody asks for."""
+        at = self.at if among is None else self.at[among]
+        width: Ints | int = 1
+        for place in range(_VARINT_MAX):
+            goes_on = self._block.take(at + place if place else at, mode="clip") >= 0x80
+            if not goes_on.any():
+                self._move(width, among)
+                return
+            if isinstance(width, int) and goes_on.all():
+                width += 1
+            else:
+                width = (width + goes_on * (width == place + 1)).astype(np.int32)
+        raise NotPlainError
 
     def _move(self, size: Ints | int, among: Ints | None) -> None:
         if among is None:
@@ -201,9 +225,17 @@ class _Walk:
                 length = self.number(among).astype(np.int32)
                 if length.min() < 0:
                     raise NotPlainError
-                begin = self.at - starts if among is None else (self.at - starts)[among]
+                at = (self.at if among is None else self.at[among]) if records is not None else None
+                at = at.copy() if at is not None else None
                 self._move(length, among)
-                return (_texts(records, begin, length, among), among) if records is not None else None
+                if at is None or records is None:
+                    return None
+                if len(length) and length.min() > _INLINE_MAX:
+                    return self._views(at, length), among
+                return _texts(records, at - (starts if among is None else starts[among]), length, among), among
+            case "int" | "long" if records is None:
+                self.skip_number(among)
+                return None
             case "int" | "long":
                 numbers = self.number(among)
                 return numbers, among
@@ -218,6 +250,22 @@ class _Walk:
                 return None
             case _:
                 raise NotPlainError
+
+    def _views(self, at: Ints, lengths: Ints) -> pl.Series:
+        """Texts that stay where they are: Arrow's views of length, first four bytes, buffer and place."""
+        views = np.empty((len(at), 4), np.uint32)
+        views[:, 0], views[:, 2], views[:, 3] = lengths, 0, at
+        first = self._block.take(at[:, None] + np.arange(4, dtype=np.int32), mode="clip")
+        views[:, 1] = first.view(np.uint32).ravel()
+        if int((at + lengths).max()) > len(self._block):
+            raise NotPlainError
+        buffers = [None, pa.py_buffer(views), pa.py_buffer(self._block)]
+        found = pl.Series(pa.Array.from_buffers(pa.binary_view(), len(at), buffers))
+        try:
+            texts: pl.Series = found.cast(pl.String)
+        except pl.exceptions.PolarsError:  # no UTF-8
+            raise NotPlainError from None
+        return texts
 
 
 def _texts(records: pl.Series, starts: Ints, lengths: Ints, among: Ints | None) -> pl.Series:
