@@ -144,12 +144,12 @@ def test_kill_9_loses_and_doubles_nothing(own: Settings) -> None:
         assert len(found.rows) == len(ids)
         assert {row["event_id"] for row in found.rows} == ids
         assert source.query("SELECT SUM(difference) AS d FROM ledger_balance").rows == [{"d": 0}]
+        while (state := health(own))["lag"] != 0 and time.monotonic() < end:
+            time.sleep(0.2)
         sink_letters = "SELECT topic, reason, payload FROM dead_letters WHERE stage = 'sinks'"
         assert source.query(sink_letters).rows == [
             {"topic": "plays", "reason": "unknown_schema", "payload": b"nonsense"}
         ]
-        while (state := health(own))["lag"] != 0 and time.monotonic() < end:
-            time.sleep(0.2)
         assert state["ledger"] == right.as_dict()
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == 0
