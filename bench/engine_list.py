@@ -48,11 +48,24 @@ def _flink(parallelism: int, guarantee: str) -> Engine:
 def _streams(threads: int) -> Engine:
     return Engine(
         "kafka-streams",
-        f"4.3.1, RocksDB, EOS v2, {threads} thread(s), commit 1 s, 256 MB cache, no repartition topic",
+        f"4.3.1 Processor API, RocksDB, EOS v2, {threads} thread(s), commit 1 s, 256 MB cache; its best case: "
+        "counts of each input partition, not merged",
         "exactly once",
         lambda: [*(java := classpath("kafka-streams"))[:1], *_JVM, *java[1:], "bench.StreamsJob"],
         {"BENCH_PARALLELISM": str(threads), "BENCH_GUARANTEE": "exactly-once"},
         is_partial=True,
+    )
+
+
+def _streams_dsl() -> Engine:
+    return Engine(
+        "kafka-streams",
+        "4.3.1 DSL, RocksDB, EOS v2, 1 thread, commit 1 s, 256 MB cache; 1 partition: of more, it drops events behind "
+        "its repartition topic",
+        "exactly once",
+        lambda: [*(java := classpath("kafka-streams"))[:1], *_JVM, *java[1:], "bench.StreamsDslJob"],
+        {"BENCH_PARALLELISM": "1", "BENCH_GUARANTEE": "exactly-once"},
+        partitions=1,
     )
 
 
@@ -84,6 +97,7 @@ ENGINES: tuple[Engine, ...] = (
     _flink(2, "exactly-once"),
     _streams(1),
     _streams(2),
+    _streams_dsl(),
     Engine(
         "quix",
         "3.28.1, exactly-once, commit 1 s, RocksDB, group_by track; 1 partition: of more, group_by drops events",

@@ -28,7 +28,7 @@ import org.apache.kafka.streams.state.WindowStore;
  * the rows of a track come out once per input partition. The DSL would write each event to Kafka once more, by track.
  */
 public final class StreamsJob {
-    public static void main(String[] args) {
+    static Properties settings() {
         Properties settings = new Properties();
         settings.put(StreamsConfig.APPLICATION_ID_CONFIG, "bench-streams-" + System.nanoTime());
         settings.put(StreamsConfig.BOOTSTRAP_SERVERS_CONFIG, Job.BOOTSTRAP);
@@ -39,13 +39,25 @@ public final class StreamsJob {
                 StreamsConfig.PROCESSING_GUARANTEE_CONFIG,
                 Job.GUARANTEE.equals("exactly-once") ? StreamsConfig.EXACTLY_ONCE_V2 : StreamsConfig.AT_LEAST_ONCE);
         settings.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, 256 << 20);
+        // the DSL tells closed windows at most once a second, and the last ones only when more comes after that second
+        settings.put("__emit.interval.ms.kstreams.windowed.aggregation__", 0L);
         settings.put(StreamsConfig.consumerPrefix(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG), "earliest");
         settings.put(StreamsConfig.consumerPrefix(ConsumerConfig.MAX_POLL_RECORDS_CONFIG), 5000);
         settings.put(StreamsConfig.consumerPrefix(ConsumerConfig.MAX_PARTITION_FETCH_BYTES_CONFIG), 4 << 20);
         settings.put(StreamsConfig.producerPrefix(ProducerConfig.BATCH_SIZE_CONFIG), 256 << 10);
         settings.put(StreamsConfig.producerPrefix(ProducerConfig.LINGER_MS_CONFIG), 20);
         settings.put(StreamsConfig.producerPrefix(ProducerConfig.COMPRESSION_TYPE_CONFIG), "lz4");
+        return settings;
+    }
 
+    static void run(Topology topology) {
+        Job.report();
+        KafkaStreams streams = new KafkaStreams(topology, settings());
+        Runtime.getRuntime().addShutdownHook(new Thread(() -> streams.close(Duration.ofSeconds(3))));
+        streams.start();
+    }
+
+    public static void main(String[] args) {
         Deserializer<Event> decode = (topic, value) -> value == null ? null : Event.decode(value);
         Duration window = Duration.ofMillis(Job.WINDOW_MS);
         Topology topology = new Topology();
@@ -68,14 +80,10 @@ public final class StreamsJob {
                         Stores.inMemoryKeyValueStore("closed"), Serdes.Integer(), Serdes.Long()),
                 "windows");
         topology.addSink("results", Job.OUTPUT, new ByteArraySerializer(), new ByteArraySerializer(), "windows");
-
-        Job.report();
-        KafkaStreams streams = new KafkaStreams(topology, settings);
-        Runtime.getRuntime().addShutdownHook(new Thread(() -> streams.close(Duration.ofSeconds(3))));
-        streams.start();
+        run(topology);
     }
 
-    private static final class EventTime implements TimestampExtractor {
+    static final class EventTime implements TimestampExtractor {
         @Override
         public long extract(ConsumerRecord<Object, Object> record, long partitionTime) {
             return ((Event) record.value()).timestamp;
