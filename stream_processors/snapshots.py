@@ -52,7 +52,6 @@ class _Held:
 
 @dataclass(frozen=True)
 class _Manifest:
-    key: str
     header: dict[str, int]
     segments: dict[str, list[str]]
 
@@ -89,7 +88,7 @@ class Snapshots:
         for key in keys:
             told = json.loads(self.table.data[key])
             if told["version"] == self.version:
-                found.append(_Manifest(key, told["header"], told["segments"]))
+                found.append(_Manifest(told["header"], told["segments"]))
         return found
 
     def adopt(self, partition: int, segments: Mapping[str, Segment]) -> None:

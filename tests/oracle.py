@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.listening import Plays
+from crossfade.oracle import Plays
 
 Event = Mapping[str, Any]
 

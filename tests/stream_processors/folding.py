@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import polars as pl
 from hypothesis import strategies as st
 
+from crossfade.oracle import clocked
 from schemas.codec import schema
 from stream_processors.segment import Segment
-from tests.listening import clocked
 
 Event = dict[str, Any]
 _POLARS = {"string": pl.String, "int": pl.Int32, "long": pl.Int64, "boolean": pl.Boolean}

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crossfade.oracle import Plays, clocked
 from schemas.codec import Codec, Prefix, schema
 from schemas.writers import history
 from stream_processors import row_table
 from stream_processors.plays import OpenPlays
-from tests.listening import Plays, clocked
 from tests.stream_processors.folding import Event, Step, event, run, steps
 
 TIMEOUT_MS = 300_000

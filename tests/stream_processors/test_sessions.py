@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crossfade.oracle import Sessions, clocked
 from schemas.codec import Codec, schema
 from stream_processors import distinct, frames, row_table
 from stream_processors.distinct import DistinctItems
 from stream_processors.sessions import OpenSessions
-from tests.listening import Sessions, clocked
 from tests.stream_processors.folding import Event, Step, event, run, steps
 
 GAP_MS = 300_000
