@@ -136,6 +136,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--engines", default=",".join(NAMES), help=f"of {','.join(NAMES)}")
     parser.add_argument("--json", type=Path, help="writes the measurements as a list of objects")
+    parser.add_argument("--minutes", type=float, default=20.0, help="of event time that the events span")
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds for each engine")
     parser.add_argument("--no-results", action="store_true", help="leaves RESULTS.md and the picture as they are")
@@ -146,7 +147,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     try:
         with cluster() as here:
-            inputs = Inputs(here, Shape(options.events, seed=options.seed))
+            inputs = Inputs(here, Shape(options.events, minutes=options.minutes, seed=options.seed))
             for number, engine in enumerate(engine for engine in ENGINES if engine.name in chosen):
                 rows.append(measure(inputs, engine, number, options.timeout))
                 print(results.engine_line(rows[-1]), flush=True)

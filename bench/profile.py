@@ -60,7 +60,7 @@ def summed(raw: str) -> list[tuple[str, float]]:
     return [(purpose, count / total) for purpose, count in found.most_common()]
 
 
-def sample(engine: Engine, events: int, file: Path, timeout_s: float) -> str | None:
+def sample(engine: Engine, events: int, minutes: float, file: Path, timeout_s: float) -> str | None:
     """Runs an engine under py-spy; returns what was wrong with its output. Raises UnavailableError."""
     spy = environment("py-spy").with_name("py-spy")
 
@@ -70,7 +70,7 @@ def sample(engine: Engine, events: int, file: Path, timeout_s: float) -> str | N
 
     under = Engine(**{**engine.__dict__, "command": command})
     with cluster() as here:
-        row = engines.measure(engines.Inputs(here, Shape(events)), under, 0, timeout_s, stop_signal=signal.SIGINT)
+        row = engines.measure(engines.Inputs(here, Shape(events, minutes=minutes)), under, 0, timeout_s, stop_signal=signal.SIGINT)
     problem: str | None = row["problem"]
     return problem
 
@@ -80,6 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__)
     names = [engine.name for engine in ENGINES if engine.name.startswith("crossfade")]
     parser.add_argument("--events", type=int, default=2_000_000)
+    parser.add_argument("--minutes", type=float, default=20.0, help="of event time that the events span")
     parser.add_argument("--engine", default=names[0], choices=names)
     parser.add_argument("--raw", type=Path, default=Path("profile.txt"), help="stacks, for flame graphs")
     parser.add_argument("--timeout", type=float, default=300.0)
@@ -87,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     engine = next(engine for engine in ENGINES if engine.name == options.engine)
     try:
-        problem = sample(engine, options.events, options.raw, options.timeout)
+        problem = sample(engine, options.events, options.minutes, options.raw, options.timeout)
         shares = summed(options.raw.read_text())
     except (UnavailableError, ProblemError, OSError, subprocess.SubprocessError) as error:
         sys.exit(f"No profile: {error}")
