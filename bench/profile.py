@@ -70,7 +70,9 @@ def sample(engine: Engine, events: int, minutes: float, file: Path, timeout_s: f
 
     under = Engine(**{**engine.__dict__, "command": command})
     with cluster() as here:
-        row = engines.measure(engines.Inputs(here, Shape(events, minutes=minutes)), under, 0, timeout_s, stop_signal=signal.SIGINT)
+        row = engines.measure(
+            engines.Inputs(here, Shape(events, minutes=minutes)), under, 0, timeout_s, stop_signal=signal.SIGINT
+        )
     problem: str | None = row["problem"]
     return problem
 

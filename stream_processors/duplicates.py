@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
+from stream_processors.places import Places
 from stream_processors.segment import Segment
 
 Hashes = npt.NDArray[np.uint64]
@@ -25,8 +26,6 @@ Mask = npt.NDArray[np.bool_]
 HORIZON_IDS = 1 << 19
 HORIZON_MS = 3_600_000
 _SEGMENT_IDS = 1 << 15
-_SLOTS_MIN = 1 << 12
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: ids that differ little fall on places that differ much
 
 
 def hashes(frame: pl.DataFrame) -> Hashes:
@@ -37,52 +36,29 @@ def hashes(frame: pl.DataFrame) -> Hashes:
 
 
 class _Generation:
-    """A set of hashes: open addressing with linear probing, all rows of a batch at once; at most half full."""
+    """A set of hashes, in the order in which they came."""
 
     def __init__(self, number: int, began_ms: int) -> None:
         self.number, self.began_ms = number, began_ms
         self.count = 0
         self.pieces: list[Hashes] = [np.zeros(0, np.uint64)]
-        self._slots = np.zeros(_SLOTS_MIN, np.uint64)
+        self._places = Places(0)
 
     def holds(self, ids: Hashes) -> Mask:
         """Which ids are in the set."""
-        found = np.zeros(len(ids), np.bool_)
-        rows, place = np.arange(len(ids)), self._start(ids)
-        while rows.size:
-            here = self._slots[place]
-            same = here == ids[rows]
-            found[rows[same]] = True
-            on = ~same & (here != 0)
-            rows, place = rows[on], (place[on] + np.uint64(1)) & self._mask
-        return found
+        return self._places.hold(ids)
 
-    def add(self, ids: Hashes) -> None:
-        """Takes ids that are distinct and not in the set."""
-        self.count += len(ids)
-        if self.count * 2 > len(self._slots):
-            self._slots = np.zeros(1 << int(self.count * 4 - 1).bit_length(), np.uint64)
+    def add(self, ids: Hashes) -> Mask:
+        """Takes ids that are not in the set; True for each that is the first of its kind among them."""
+        if not self._places.have_room(len(ids)):
+            self._places = Places(self.count + len(ids))
             for piece in self.pieces:
-                self._place(piece)
-        self._place(ids)
-        joined = np.concatenate((self.pieces.pop(), ids))
+                self._places.put(piece)
+        _, is_new = self._places.put(ids)
+        joined = np.concatenate((self.pieces.pop(), ids[is_new]))
+        self.count += int(np.count_nonzero(is_new))
         self.pieces += [joined[i : i + _SEGMENT_IDS] for i in range(0, max(len(joined), 1), _SEGMENT_IDS)]
-
-    def _place(self, ids: Hashes) -> None:
-        place = self._start(ids)
-        while ids.size:
-            empty = self._slots[place] == 0
-            self._slots[place[empty]] = ids[empty]
-            on = self._slots[place] != ids
-            ids, place = ids[on], (place[on] + np.uint64(1)) & self._mask
-
-    @property
-    def _mask(self) -> np.uint64:
-        return np.uint64(len(self._slots) - 1)
-
-    def _start(self, ids: Hashes) -> npt.NDArray[np.uint64]:
-        start: npt.NDArray[np.uint64] = (ids * _GOLDEN) >> np.uint64(65 - len(self._slots).bit_length())
-        return start
+        return is_new
 
 
 class RecentIds:
@@ -101,14 +77,14 @@ class RecentIds:
 
         `arrival_ms` is the newest Kafka timestamp of the batch.
         """
-        keep = pl.Series(ids).is_first_distinct().to_numpy().copy()
+        keep = np.ones(len(ids), np.bool_)
         for generation in self._generations:
-            keep[keep] = ~generation.holds(ids[keep])
+            keep &= ~generation.holds(ids)
         current = self._generations[-1] if self._generations else None
         if current is None or current.count >= HORIZON_IDS or arrival_ms - current.began_ms >= HORIZON_MS:
             number = 0 if current is None else current.number + 1
             self._generations = [*self._generations[-1:], _Generation(number, arrival_ms)]
-        self._generations[-1].add(ids[keep])
+        keep[keep] = self._generations[-1].add(ids[keep])
         return keep
 
     def __len__(self) -> int:
