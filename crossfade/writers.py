@@ -104,7 +104,7 @@ def known(settings: Settings) -> list[dict[str, Any]]:
             {
                 "starts_with": writer.prefix.data.hex(),
                 "origin": writer.origin,
-                "fields": len(writer.fields),
+                "fields": len(writer.resolution.columns),
                 "reads": "no: " + problems[0] if problems else "in columns" if writer.is_columnar else "one by one",
                 "from": "the beginning" if writer.known_from is None else f"offsets {dict(writer.known_from)}",
                 "notes": "; ".join(writer.resolution.notes) or None,

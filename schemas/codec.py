@@ -5,24 +5,19 @@ from __future__ import annotations
 import io
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import fastavro
 import numpy as np
-import numpy.typing as npt
 import polars as pl
 
-from schemas.block import Field, block_head, limits, read_block
+from schemas.layout import Field, Layout, Values
 from schemas.reasons import BadRecordError, Reason
+from schemas.walk import Ints, all_start_with, run_of
 from schemas.writers import Prefix, Writer, Writers, bare, schema, unknown_schema
 
 __all__ = ["Codec", "Columns", "Prefix", "schema"]
-
-_FIRST = 4_096
-"""Columns are tried with so many values first: a broken one among them costs no more."""
-_SINGLY, _SINGLY_MAX = 256, 4_096
-"""Around a broken value so many are judged one by one, before columns are tried again; more where trouble goes on."""
 
 Place = tuple[int, int]
 """Partition and offset of a value."""
@@ -33,7 +28,7 @@ class Columns:
     """A decoded batch. `frame` has one row per healthy value, `index` its place in the input, `bad` the others."""
 
     frame: pl.DataFrame
-    index: npt.NDArray[np.int64]
+    index: Ints
     bad: list[tuple[int, BadRecordError]]
     singly: int = 0
     """How many values were judged one by one."""
@@ -55,9 +50,8 @@ class Codec:
         self.prefixes = self.writers.prefixes
         self.column_names = [field["name"] for field in self.fields]
         self._parsed = fastavro.parse_schema(self.writers.reader)
-        self.head = block_head(self.fields)
         self._bare = fastavro.parse_schema(bare(self.writers.reader))
-        self._limits = limits(self.fields)
+        self._layout = Layout(self.fields)
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
         """One record as bytes; raises ValueError or TypeError when a field does not fit the schema."""
@@ -83,47 +77,73 @@ class Codec:
         except Exception as error:  # fastavro raises many kinds; each of them means: no such record
             told = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
             raise BadRecordError(Reason.BROKEN_RECORD, f"{len(value)} bytes, {told}") from None
-        for name, least, most in self._limits:
+        for name, least, most in self._layout.ranges:
             number = record[name]
             if number is not None and not least <= number <= most:
                 raise BadRecordError(Reason.BROKEN_RECORD, f"{number} is not from {least} to {most}", name)
         return body
 
-    def columns(self, values: Sequence[bytes], place: Callable[[int], Place] | None = None) -> Columns:
-        """Decodes values of any known writers, each writer's in one native pass.
+    def columns(self, values: Values | Sequence[bytes], place: Callable[[int], Place] | None = None) -> Columns:
+        """Decodes values of any known writers, each judged by itself: one that is broken changes no other.
 
-        Only where that fails fastavro judges value by value. `place` tells where in the log a value stands: a schema
-        that was registered by hand counts from an offset on (everywhere without it).
+        What is not plainly right is judged by fastavro. `place` tells where in the log a value stands: a schema that
+        was registered by hand counts from an offset on (everywhere without it).
         """
-        if not values:
+        values = values if isinstance(values, Values) else Values.of(values)
+        if not len(values):
             return Columns(self.empty(), np.zeros(0, np.int64), [])
-        pieces: list[tuple[npt.NDArray[np.int64], pl.DataFrame]] = []
-        bad: list[tuple[int, BadRecordError]] = []
-        singly = 0
-        for start, members in _by_writer(values).items():
+        found = _Found()
+        for start, own in _by_writer(values).items():
+            rows = own
             try:
-                writer = self.writers.find(start or values[members[0]])
+                writer = self.writers.find(start or values[int(rows[0])])
             except BadRecordError as error:
-                bad += [(i, error if start else unknown_schema(values[i])) for i in members]
+                found.bad += [(i, error if start else unknown_schema(values[i])) for i in rows.tolist()]
                 continue
             if writer.known_from is not None and place is not None:
-                strangers = {i for i in members if not writer.knows(*place(i))}
-                bad += [(i, unknown_schema(values[i])) for i in strangers]
-                known: Sequence[int] = [i for i in members if i not in strangers]
-            else:
-                known = members
-            found = _Group(self, writer, values if len(known) == len(values) else [values[i] for i in known])
-            found.read()
-            own = np.asarray(known, np.int64)
-            pieces += [(own[rows], frame) for rows, frame in found.pieces]
-            bad += [(int(own[i]), error) for i, error in found.bad]
-            singly += found.singly
-        bad.sort(key=lambda one: one[0])
-        return Columns(*self._assembled(pieces), bad, singly)
+                known = np.array([writer.knows(*place(i)) for i in rows.tolist()], np.bool_)
+                found.bad += [(i, unknown_schema(values[i])) for i in rows[~known].tolist()]
+                rows = rows[known]
+            self._read(writer, values, rows, found)
+        found.bad.sort(key=lambda one: one[0])
+        return Columns(*self._assembled(found.pieces), found.bad, found.singly)
 
-    def _assembled(
-        self, pieces: list[tuple[npt.NDArray[np.int64], pl.DataFrame]]
-    ) -> tuple[pl.DataFrame, npt.NDArray[np.int64]]:
+    def _read(self, writer: Writer, values: Values, rows: Ints, found: _Found) -> None:
+        """Values of one writer."""
+        if not writer.is_columnar:
+            self._judge(writer, values, rows, found)
+            return
+        frame, right = writer.layout.read(values if len(rows) == len(values) else values.take(rows), writer.prefix.size)
+        if not right.all():
+            frame = frame.filter(pl.Series(right))
+        columns, doubtful = writer.project(frame)
+        plain = rows[right]
+        if doubtful is not None:
+            columns, right[right] = columns.filter(~pl.Series(doubtful)), ~doubtful
+            plain = rows[right]
+        found.pieces.append((plain, columns))
+        self._judge(writer, values, rows[~right], found)
+
+    def _judge(self, writer: Writer, values: Values, rows: Ints, found: _Found) -> None:
+        """One value after the other, by fastavro."""
+        healthy, bodies = [], []
+        for i in rows.tolist():
+            try:
+                bodies.append(self.resolved(writer, values[i]))
+                healthy.append(i)
+            except BadRecordError as error:
+                found.bad.append((i, error))
+        found.singly += len(rows)
+        if self._layout.exact:
+            frame, right = self._layout.read(Values.of(bodies))
+            if not right.all():
+                raise RuntimeError(f"{self.name}: what fastavro writes is not read")
+        else:
+            frame = pl.DataFrame([_read(self._bare, body) for body in bodies], schema=self._layout.schema)
+        found.pieces.append((np.array(healthy, np.int64), frame))
+
+    def _assembled(self, pieces: list[tuple[Ints, pl.DataFrame]]) -> tuple[pl.DataFrame, Ints]:
+        pieces = [(rows, frame) for rows, frame in pieces if len(rows)]
         if not pieces:
             return self.empty(), np.zeros(0, np.int64)
         frame = pl.concat([frame for _, frame in pieces])
@@ -135,87 +155,27 @@ class Codec:
 
     def empty(self) -> pl.DataFrame:
         """No rows, all columns."""
-        nothing = read_block(self.head, 0)
-        assert nothing is not None
-        return nothing.frame
+        return self._layout.empty()
 
 
-class _Group:
-    """Values of one writer: what could be read, as pieces in the reader's columns with their places, and the rest."""
+@dataclass
+class _Found:
+    """What could be read, as pieces in the reader's columns with their places, and the rest."""
 
-    def __init__(self, codec: Codec, writer: Writer, values: Sequence[bytes]) -> None:
-        self._codec, self._writer, self._values = codec, writer, values
-        self.pieces: list[tuple[npt.NDArray[np.int64], pl.DataFrame]] = []
-        self.bad: list[tuple[int, BadRecordError]] = []
-        self.singly = 0
-
-    def read(self) -> None:
-        """Reads columns as far as they can be proven, judges singly where they cannot, and goes on with columns."""
-        at, step, singly, total = 0, _FIRST, _SINGLY, len(self._values)
-        if not self._writer.is_columnar:
-            self._judge(range(total))
-            return
-        while at < total:
-            rows = min(step, total - at)
-            proven = self._columns(at, rows)
-            if proven is None and rows > _SINGLY:
-                step = max(rows // 16, _SINGLY)
-                continue
-            at += proven or 0
-            if proven == rows:
-                step, singly = step * 4, _SINGLY
-                continue
-            around = range(at, min(at + singly, total))
-            self._judge(around)
-            at, step, singly = around.stop, _SINGLY, min(singly * 2, _SINGLY_MAX)
-
-    def _columns(self, at: int, rows: int) -> int | None:
-        """Takes the rows from `at` on that are proven, and returns how many; None when the block cannot be read."""
-        writer, values = self._writer, self._values[at : at + rows]
-        block = read_block(writer.head, rows, *values)
-        if block is None:
-            return None
-        frame, proven = block.frame, rows
-        if writer.layout.exact:
-            ends = np.cumsum(np.fromiter(map(len, values), np.int64, rows))
-            starts = np.concatenate((np.zeros(1, np.int64), ends[:-1])) + len(writer.prefix.data)
-            found = writer.layout.ends(frame, block.data, starts)
-            proven = rows if (right := found == ends).all() else int(right.argmin())
-        elif not writer.layout.times_exist(frame):
-            return None
-        places = np.arange(at, at + proven)
-        columns, doubtful = writer.project(frame[:proven] if proven < rows else frame)
-        if doubtful is None:
-            self.pieces.append((places, columns))
-        else:
-            self.pieces.append((places[~doubtful], columns.filter(~pl.Series(doubtful))))
-            self._judge(places[doubtful].tolist())
-        return proven
-
-    def _judge(self, places: Sequence[int]) -> None:
-        healthy, bodies = [], []
-        for i in places:
-            try:
-                bodies.append(self._codec.resolved(self._writer, self._values[i]))
-                healthy.append(i)
-            except BadRecordError as error:
-                self.bad.append((i, error))
-        self.singly += len(places)
-        block = read_block(self._codec.head, len(bodies), *bodies)
-        if block is None:
-            raise RuntimeError(f"{self._codec.name}: polars does not read what fastavro writes")
-        self.pieces.append((np.array(healthy, np.int64), block.frame))
+    pieces: list[tuple[Ints, pl.DataFrame]] = field(default_factory=list)
+    bad: list[tuple[int, BadRecordError]] = field(default_factory=list)
+    singly: int = 0
 
 
-def _by_writer(values: Sequence[bytes]) -> dict[bytes, Sequence[int]]:
+def _by_writer(values: Values) -> dict[bytes, Ints]:
     """Places of the values by what they start with; mostly it is the same for all."""
     first = Prefix.of(values[0])
-    if first and all(value.startswith(first) for value in values):
-        return {first: range(len(values))}
-    found: defaultdict[bytes, list[int]] = defaultdict(list)
-    for i, value in enumerate(values):
-        found[Prefix.of(value)].append(i)
-    return dict(found)
+    if first and all_start_with(run_of(values.data), values.starts, values.ends, run_of(first)):
+        return {first: np.arange(len(values))}
+    places: defaultdict[bytes, list[int]] = defaultdict(list)
+    for i, (start, end) in enumerate(zip(values.starts.tolist(), values.ends.tolist(), strict=True)):
+        places[Prefix.of(bytes(values.data[start : min(start + Prefix.BYTES_MAX, end)]))].append(i)
+    return {start: np.array(rows, np.int64) for start, rows in places.items()}
 
 
 def _read(parsed: Any, body: bytes) -> Any:

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from schemas.block import Field, block_head, read_block
+from schemas.layout import Field, Layout
 
 _PROMOTIONS = {
     "int": {"long", "float", "double"},
@@ -72,11 +72,11 @@ def resolve(writer: dict[str, Any], reader: dict[str, Any]) -> Resolution:
     read_as = {field["name"]: field["type"] for field in effective.get("fields", [])}
     columns: list[pl.Expr] = []
     doubts: list[pl.Expr] = []
-    empty = read_block(block_head(reader["fields"]), 0)
+    dtypes = Layout(reader["fields"]).schema
     for field, source in pairs:
         if source is None:
-            if "default" in field and not problems and empty is not None:
-                columns.append(_default(field))
+            if "default" in field and not problems:
+                columns.append(_default(field, dtypes[field["name"]]))
             continue
         theirs, ours = _plain(source["type"]), _plain(field["type"])
         if theirs is None or ours is None:
@@ -87,14 +87,14 @@ def resolve(writer: dict[str, Any], reader: dict[str, Any]) -> Resolution:
         wrong, doubt = _compare(theirs, ours)
         problems += [place + text for text in wrong]
         notes += [place + text for text in doubt]
-        if not problems and empty is not None:
+        if not problems:
             if theirs.kind == "bytes" and ours.kind == "string":
                 read_as[source["name"]] = _as_text(source["type"])
-            column, doubtful = _convert(pl.col(source["name"]), theirs, ours, empty.frame.schema[field["name"]])
+            column, doubtful = _convert(pl.col(source["name"]), theirs, ours, dtypes[field["name"]])
             columns.append(column.alias(field["name"]))
             doubts += doubtful
     fields: list[Field] = [{"name": name, "type": avro_type} for name, avro_type in read_as.items()]
-    projection = Projection(columns, doubts) if columnar and not problems and empty is not None else None
+    projection = Projection(columns, doubts) if columnar and not problems else None
     return Resolution(problems, notes, effective, fields, projection)
 
 
@@ -184,12 +184,12 @@ def _convert(column: pl.Expr, theirs: _Plain, ours: _Plain, dtype: pl.DataType) 
     converted = column
     match theirs.kind, ours.kind:
         case "enum", _:
+            converted = column.cast(pl.String)
             if unknown := _unknown(theirs, ours):
-                text = column.cast(pl.String)
                 if default := ours.full.get("default"):
-                    converted = text.replace(unknown, [default] * len(unknown))
+                    converted = converted.replace(unknown, [default] * len(unknown))
                 else:
-                    doubts.append(text.is_in(unknown))
+                    doubts.append(converted.is_in(unknown))
         case (("int" | "long"), ("float" | "double")):
             converted = column.to_physical().cast(pl.Float64)  # what a float cannot hold is rounded once
         case (("int" | "long"), "long") if ours.logical in _TIMES and theirs.logical is None:
@@ -206,13 +206,13 @@ def _as_text(avro_type: Any) -> Any:
     return "string"
 
 
-def _default(field: Field) -> pl.Expr:
-    """The reader's default as a column, in the type that it has in a block."""
+def _default(field: Field, dtype: pl.DataType) -> pl.Expr:
+    """The reader's default as a column."""
+    avro = fastavro.parse_schema({"type": "record", "name": "R", "fields": [field]})
     out = io.BytesIO()
-    fastavro.schemaless_writer(out, fastavro.parse_schema({"type": "record", "name": "R", "fields": [field]}), {})
-    one = read_block(block_head([field]), 1, out.getvalue())
-    assert one is not None
-    return pl.lit(one.frame.to_series()).first().alias(field["name"])
+    fastavro.schemaless_writer(out, avro, {})
+    record: Any = fastavro.schemaless_reader(io.BytesIO(out.getvalue()), avro, None)
+    return pl.lit(pl.Series(field["name"], [record[field["name"]]], dtype)).first()
 
 
 def _unknown(theirs: _Plain, ours: _Plain) -> list[str]:

@@ -17,7 +17,7 @@ WORKER_EVENTS = Counter("crossfade_worker_events", "Events read.", ["partition"]
 WORKER_BATCHES = Counter("crossfade_worker_batches", "Batches read.", ["path"])  # path: columnar or slow
 WIRE_RECORDS = Counter(
     "crossfade_wire_records",
-    "Records decoded: in_place (one native pass), cut (out of their framing first), singly (one by one).",
+    "Records decoded: as columns, or singly (one by one, to say what is wrong with them).",
     ["path"],
 )
 WORKER_LATE = Counter("crossfade_worker_late_events", "Events that came after their window had closed.")

@@ -16,9 +16,9 @@ import struct
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import fastavro
 import numpy as np
@@ -26,8 +26,8 @@ import numpy.typing as npt
 import polars as pl
 from fastavro.schema import fingerprint, to_parsing_canonical_form
 
-from schemas.block import Field, Layout, block_head
 from schemas.evolution import Resolution, resolve
+from schemas.layout import Layout
 from schemas.reasons import BadRecordError, Reason
 from schemas.registry import CachedRegistry, read_json, write_json
 
@@ -35,9 +35,6 @@ Schema = dict[str, Any]
 
 _SINGLE_OBJECT = b"\xc3\x01"
 _CONFLUENT = b"\0"
-# names that no Avro field can have
-_SINGLE_OBJECT_FIELDS: list[Field] = [{"name": "wire.magic", "type": "int"}, {"name": "wire.schema", "type": "double"}]
-_CONFLUENT_FIELDS: list[Field] = [{"name": "wire.magic", "type": "int"}, {"name": "wire.schema", "type": "float"}]
 PENDING_S = 10.0
 """A registration that takes longer than this has failed, and readers no longer wait for it."""
 
@@ -81,20 +78,25 @@ def unknown_schema(value: bytes) -> BadRecordError:
 
 @dataclass(frozen=True)
 class Prefix:
-    """What stands before the Avro body: the bytes, and the Avro fields that read them."""
+    """What stands before the Avro body."""
 
     data: bytes
-    fields: list[Field]
+    BYTES_MAX: ClassVar[int] = 10
 
     @classmethod
     def single_object(cls, avro: Schema) -> Prefix:
         """C3 01 and the CRC-64-AVRO fingerprint, little-endian (Avro 1.12, Single-object encoding)."""
-        return cls(_SINGLE_OBJECT + bytes.fromhex(schema_fingerprint(avro)), _SINGLE_OBJECT_FIELDS)
+        return cls(_SINGLE_OBJECT + bytes.fromhex(schema_fingerprint(avro)))
 
     @classmethod
     def confluent(cls, schema_id: int) -> Prefix:
         """A zero byte and the registry's id, big-endian."""
-        return cls(struct.pack(">bI", 0, schema_id), _CONFLUENT_FIELDS)
+        return cls(struct.pack(">bI", 0, schema_id))
+
+    @property
+    def size(self) -> int:
+        """In bytes."""
+        return len(self.data)
 
     @staticmethod
     def of(value: bytes) -> bytes:
@@ -102,18 +104,6 @@ class Prefix:
         if value[:2] == _SINGLE_OBJECT and len(value) >= 10:
             return value[:10]
         return value[:5] if value[:1] == _CONFLUENT and len(value) >= 5 else b""
-
-    @cached_property
-    def _bits(self) -> tuple[int, Any]:
-        if len(self.data) == 10:
-            return -98, np.frombuffer(self.data[2:], "<u8")[0]
-        return 0, np.frombuffer(self.data[1:], "<u4")[0]
-
-    def matches(self, frame: pl.DataFrame) -> bool:
-        """Whether every row of a frame that was read with `fields` starts with these bytes."""
-        magic, bits = self._bits
-        found = frame.get_column("wire.schema").to_numpy().view(bits.dtype)
-        return bool((found == bits).all()) and bool((frame.get_column("wire.magic").to_numpy() == magic).all())
 
 
 class Writer:
@@ -125,21 +115,19 @@ class Writer:
         self.prefix, self.origin, self.known_from = prefix, origin, known_from
         self.is_reader = avro == reader
         self.resolution = Resolution([], [], avro, avro["fields"], None) if self.is_reader else resolve(avro, reader)
-        self.fields: list[Field] = self.resolution.columns
         self.parsed = fastavro.parse_schema(self.resolution.writer)
         self.bare = fastavro.parse_schema(bare(self.resolution.writer))
-        self.layout = Layout(self.fields)
-        self.head = block_head([*prefix.fields, *self.fields])
+        self.layout = Layout(self.resolution.columns)
 
     @property
     def is_columnar(self) -> bool:
         """Whether its records are read as columns; otherwise fastavro reads one after the other."""
-        return self.is_reader or (self.resolution.projection is not None and self.layout.exact)
+        return self.layout.exact and (self.is_reader or self.resolution.projection is not None)
 
     def project(self, frame: pl.DataFrame) -> tuple[pl.DataFrame, npt.NDArray[np.bool_] | None]:
         """The reader's columns, and which rows do not resolve (None: all do)."""
         if self.is_reader:
-            return frame.select(field["name"] for field in self.fields), None
+            return frame, None
         assert self.resolution.projection is not None
         return self.resolution.projection(frame)
 
@@ -219,7 +207,7 @@ class Writers:
 
     def _add_registered(self, found: Mapping[str, Any]) -> Writer:
         start = bytes.fromhex(found["start"])
-        prefix = Prefix(start, _SINGLE_OBJECT_FIELDS if len(start) == 10 else _CONFLUENT_FIELDS)
+        prefix = Prefix(start)
         known_from = {int(partition): int(offset) for partition, offset in found["known_from"].items()}
         return self.add(prefix, found["schema"], f"registered, {found['file']}", known_from)
 

@@ -53,7 +53,7 @@ class EventsAgent:
         self._emit(topics.TRACK_CATALOGUE, result.tracks, "key", 0)
         self._emit_finished(partition, result)
         self._tell(partition, state, result.closed)
-        self._count(partition, state, result, len(batch), decoded.slow_batches)
+        self._count(partition, state, result, len(batch), decoded.singly)
 
     def settle(self, partition: int, state: PartitionState) -> None:
         """Emits what `add` has put off to be done for many rows at once; the more is open, the more rarely."""

@@ -17,7 +17,6 @@ import polars as pl
 import pyarrow as pa
 
 from bench.jobs import job
-from bench.jobs.cursor import CursorWire
 from schemas.codec import Codec
 from schemas.event_time import Windows as Clockwork
 from schemas.kafka import admin, partitions_of
@@ -30,11 +29,18 @@ from stream_processors.segment import Segment
 from stream_processors.snapshots import Snapshots
 from stream_processors.transport import EventBatch
 from stream_processors.transport import consumer as transport
+from stream_processors.wire import Wire
 
 PARTS = f"{job.OUTPUT}-parts"
 CLOCKWORK = Clockwork(job.WINDOW_MS, job.GRACE_MS)
 COLUMNS = ["timestamp", "track_id", "event_type", "ms_played"]
-"""What the job asks for; `event_type` comes as its place in job.TYPES."""
+_TAKEN = [
+    pl.col("timestamp").to_physical(),
+    pl.col("track_id"),
+    pl.col("event_type").to_physical().cast(pl.Int64),
+    pl.col("ms_played").cast(pl.Int64).fill_null(0),
+]
+"""`event_type` is its place in job.TYPES."""
 EMPTY = pl.DataFrame(
     schema={
         "window": pl.Int64,
@@ -160,13 +166,13 @@ class EventsAgent:
     """Events to the parts of windows that this partition has closed."""
 
     def __init__(self, outbox: Outbox) -> None:
-        self._outbox, self._wire = outbox, CursorWire(Codec("listening_event"), COLUMNS)
+        self._outbox, self._wire = outbox, Wire(Codec("listening_event"))
         self.consumed = self.batches = 0
 
     def read(self, batch: EventBatch) -> pl.DataFrame:
         """Decodes a batch of events."""
         job.wait_at_gate()
-        return self._wire.read(batch)
+        return self._wire.read(batch).frame.select(*_TAKEN, "_offset")
 
     def process(self, partition: int, state: PartitionWindows, batch: EventBatch, rows: pl.DataFrame) -> None:
         """Counts a batch of events, and tells the merge what that has closed."""

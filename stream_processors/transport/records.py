@@ -1,8 +1,6 @@
 """Kafka record batches kept whole: what a fetch response holds, without a Python object per record.
 
-A Kafka v2 record batch is, byte for byte, an Avro block: length, attributes, timestamp delta, offset delta, key length,
-value length and header count are zigzag varints, and nothing stands between records (KIP-98; Avro 1.12, Object
-Container Files). stream_processors/wire.py reads it as columns.
+stream_processors/wire.py reads them as columns.
 """
 
 from __future__ import annotations

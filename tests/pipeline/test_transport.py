@@ -35,12 +35,12 @@ def committed(settings: Settings, group: str, topic: str) -> int:
 
 
 @pytest.mark.parametrize("compression", ["none", "gzip", "snappy", "lz4", "zstd"])
-def test_what_clients_really_send_is_read_in_place(kafka: Settings, compression: str) -> None:
+def test_what_clients_really_send_is_read_in_columns(kafka: Settings, compression: str) -> None:
     """Trap 9: a key and no headers keep a record on the fast path, in every compression that librdkafka knows."""
     topic, codec = new_topic(kafka), Codec("listening_event")
     values = [codec.encode({**EVENT, "event_id": f"e{i}"}) for i in range(3_000)]
     send(kafka, topic, values, **{"compression.type": compression})
-    before = counted("in_place")
+    before = counted("columns")
 
     async def main() -> None:
         async with ColumnarApp(kafka, topic).running() as one:
@@ -50,7 +50,7 @@ def test_what_clients_really_send_is_read_in_place(kafka: Settings, compression:
             assert all(abs(ms - time.time() * 1_000) < 60_000 for frame in frames for ms in frame["_time"].to_list())
 
     asyncio.run(main())
-    assert counted("in_place") - before == 3_000
+    assert counted("columns") - before == 3_000
 
 
 def test_the_brokers_clock_is_taken_where_it_stamps(kafka: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import fastavro
@@ -10,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from schemas.block import Layout, block_head, read_block
 from schemas.codec import Codec, schema
+from schemas.layout import Layout, Values
 from schemas.reasons import BadRecordError, Reason
 from schemas.settings import Settings
 from schemas.topics import topics
+from schemas.walk import is_utf8, varint
 
 NAMES = [topic.schema for topic in topics(Settings()) if topic.schema]
 text = st.text(max_size=12)
@@ -62,17 +64,46 @@ def test_columns_are_what_fastavro_reads(name: str, registry_id: int | None, dat
 @pytest.mark.parametrize("name", [n for n in NAMES if n != "track_insight"])
 @given(data=st.data())
 @settings(max_examples=25, deadline=None)
-def test_the_end_of_each_row_is_exact(name: str, data: st.DataObject) -> None:
-    """The ends computed from columns are the ends of the bytes, so that no record can slip into its neighbour."""
-    fields = schema(name)["fields"]
+def test_each_record_ends_where_it_ends(name: str, data: st.DataObject) -> None:
+    """A record is right between its own ends alone: a byte less or more, and it is not; its neighbours stay right."""
     codec = Codec(name)
-    records = data.draw(st.lists(values_of({"type": "record", "fields": fields}), min_size=1, max_size=5))
-    bodies = [codec.encode(record)[len(codec.prefixes[0].data) :] for record in records]
-    block = read_block(block_head(fields), len(bodies), *bodies)
-    assert block is not None
-    ends = np.cumsum([len(body) for body in bodies])
-    starts = np.concatenate(([0], ends[:-1]))
-    assert Layout(fields).ends(block.frame, block.data, starts).tolist() == ends.tolist()
+    layout, skip = Layout(codec.fields), codec.prefixes[0].size
+    records = data.draw(st.lists(values_of({"type": "record", "fields": codec.fields}), min_size=1, max_size=5))
+    values = Values.of([codec.encode(record) for record in records])
+    assert layout.read(values, skip)[1].all()
+    row = data.draw(st.integers(0, len(records) - 1))
+    moved = values.ends.copy()
+    moved[row] += -1 if row == len(records) - 1 else data.draw(st.sampled_from([-1, 1]))
+    right = layout.read(Values(values.data, values.starts, moved), skip)[1]
+    assert right.tolist() == [i != row for i in range(len(records))]
+
+
+@given(st.binary(max_size=8))
+@settings(max_examples=500, deadline=None)
+def test_text_is_utf8_when_python_says_so(data: bytes) -> None:
+    """The kernel's judgement of UTF-8 is that of bytes.decode."""
+    try:
+        data.decode()
+        expected = True
+    except UnicodeDecodeError:
+        expected = False
+    assert is_utf8(np.frombuffer(data, np.uint8), 0, len(data)) == expected
+
+
+@given(st.integers(-(2**63), 2**63 - 1), st.binary(max_size=12))
+@settings(max_examples=300, deadline=None)
+def test_numbers_are_read_in_their_shortest_form_only(number: int, noise: bytes) -> None:
+    """What fastavro writes is read back; any other bytes are a number only when fastavro writes them so."""
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, "long", number)
+    written = np.frombuffer(out.getvalue(), np.uint8)
+    assert varint(written, 0, len(written)) == (number, len(written))
+    assert varint(written, 0, len(written) - 1)[1] == -1
+    found, end = varint(np.frombuffer(noise, np.uint8), 0, len(noise))
+    if end >= 0:
+        again = io.BytesIO()
+        fastavro.schemaless_writer(again, "long", int(found))
+        assert again.getvalue() == noise[:end]
 
 
 def test_the_fingerprint_is_little_endian_crc_64_avro() -> None:
