@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import os
 import struct
@@ -53,7 +52,6 @@ EMPTY = pl.DataFrame(
 _KEYS = ["window", "track_id", "event_type"]
 _SUMS = [pl.col("events").sum(), pl.col("ms_played").sum()]
 _FOLD_ROWS = 200_000
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _KEEP_BYTES = -1, -3, 1 << 30
 _HEAD = struct.Struct(">iq")
 
 
@@ -247,17 +245,8 @@ def _fatal(error: Exception) -> NoReturn:
     os._exit(1)
 
 
-def _keep_freed_memory() -> None:
-    """Glibc gives large buffers back to the system at once, and each new one costs a page fault per 4 KB."""
-    if sys.platform.startswith("linux"):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, _KEEP_BYTES)
-        mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
-
-
 def main() -> None:
     """Runs until SIGTERM."""
-    _keep_freed_memory()
     settings = Settings(kafka_bootstrap_servers=job.BOOTSTRAP, data_dir=Path(job.DIRECTORY))
     app = create(settings)
     sys.argv = ["worker"]
