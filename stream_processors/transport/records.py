@@ -10,13 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import cramjam
 from aiokafka import codec
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
 from aiokafka.errors import CorruptRecordException
 from aiokafka.record.default_records import DefaultRecordBatch
 
 _HEAD = struct.Struct(">qiibIhiqqqhii")
-_DECOMPRESS = {1: codec.gzip_decode, 2: codec.snappy_decode, 3: codec.lz4_decode, 4: codec.zstd_decode}
+_DECOMPRESS = {
+    1: codec.gzip_decode,
+    2: codec.snappy_decode,
+    3: lambda payload: memoryview(cramjam.lz4.decompress(payload)),  # aiokafka's copy what they return
+    4: lambda payload: memoryview(cramjam.zstd.decompress(payload)),
+}
 _COMPRESSION, _LOG_APPEND_TIME, _TRANSACTIONAL, _CONTROL = 0x07, 0x08, 0x10, 0x20
 
 
@@ -62,7 +68,7 @@ class BatchRecords(PartitionRecords):  # type: ignore[misc]  # aiokafka has no t
                 continue
             payload: bytes | memoryview = whole[_HEAD.size :]
             if attributes & _COMPRESSION:
-                payload = _DECOMPRESS[attributes & _COMPRESSION](bytes(payload))
+                payload = _DECOMPRESS[attributes & _COMPRESSION](payload)
             append_ms = max_ms if attributes & _LOG_APPEND_TIME else None
             yield RecordBatch(start, base, base + last + 1, count, first_ms, append_ms, payload, whole)
 
