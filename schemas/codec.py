@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,7 +43,14 @@ class Codec:
     SchemaUnavailableError when a registry has to be asked and does not answer.
     """
 
-    def __init__(self, name: str, registry_id: int | None = None, writers: Writers | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        registry_id: int | None = None,
+        writers: Writers | None = None,
+        wanted: Collection[str] | None = None,
+    ) -> None:
+        """`wanted`: the columns that `columns` gives (default: all); the others are judged, and not kept."""
         self.name = name
         self.writers = writers or Writers.named(name, registry_id)
         self.fields: list[Field] = self.writers.reader["fields"]
@@ -51,7 +58,7 @@ class Codec:
         self.column_names = [field["name"] for field in self.fields]
         self._parsed = fastavro.parse_schema(self.writers.reader)
         self._bare = fastavro.parse_schema(bare(self.writers.reader))
-        self._layout = Layout(self.fields)
+        self._layout = Layout(self.fields, wanted)
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
         """One record as bytes; raises ValueError or TypeError when a field does not fit the schema."""
@@ -113,10 +120,12 @@ class Codec:
         if not writer.is_columnar:
             self._judge(writer, values, rows, found)
             return
-        frame, right = writer.layout.read(values if len(rows) == len(values) else values.take(rows), writer.prefix.size)
+        layout = self._layout if writer.is_reader else writer.layout
+        frame, right = layout.read(values if len(rows) == len(values) else values.take(rows), writer.prefix.size)
         if not right.all():
             frame = frame.filter(pl.Series(right))
         columns, doubtful = writer.project(frame)
+        columns = columns.select(self._layout.schema.names())
         plain = rows[right]
         if doubtful is not None:
             columns, right[right] = columns.filter(~pl.Series(doubtful)), ~doubtful

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +114,10 @@ def is_fatal(message: Message) -> bool:
     return error is not None and (error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET)
 
 
-def codec_of(settings: Settings, topic: str) -> Codec:
-    """The codec of a topic's values; registers the schema when a registry is configured.
+def codec_of(settings: Settings, topic: str, wanted: Collection[str] | None = None) -> Codec:
+    """The codec of a topic's values, which reads all columns or those that are wanted.
 
-    Raises ValueError for a topic without Avro, and KafkaUnavailableError when the registry refuses, or is away and has
+    Registers the schema when a registry is configured. Raises ValueError for a topic without Avro, and KafkaUnavailableError when the registry refuses, or is away and has
     never told the id.
     """
     name = next((t.schema for t in topics(settings) if t.name == topic), None)
@@ -124,7 +125,7 @@ def codec_of(settings: Settings, topic: str) -> Codec:
         raise ValueError(f"{topic} holds no Avro")
     registry = registry_of(settings)
     registry_id = None if registry is None else registered(registry, topic, name)
-    return Codec(name, writers=Writers.named(name, registry_id, schemas_home(settings), registry))
+    return Codec(name, writers=Writers.named(name, registry_id, schemas_home(settings), registry), wanted=wanted)
 
 
 def schemas_home(settings: Settings) -> Path:

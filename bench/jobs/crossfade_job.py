@@ -164,7 +164,7 @@ class EventsAgent:
     """Events to the parts of windows that this partition has closed."""
 
     def __init__(self, outbox: Outbox) -> None:
-        self._outbox, self._wire = outbox, Wire(Codec("listening_event"))
+        self._outbox, self._wire = outbox, Wire(Codec("listening_event", wanted=COLUMNS))
         self.consumed = self.batches = 0
 
     def read(self, batch: EventBatch) -> pl.DataFrame:

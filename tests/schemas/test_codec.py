@@ -106,6 +106,16 @@ def test_numbers_are_read_in_their_shortest_form_only(number: int, noise: bytes)
         assert again.getvalue() == noise[:end]
 
 
+def test_columns_that_nobody_wants_are_judged_all_the_same() -> None:
+    """A codec for some columns gives these alone, and refuses what the whole codec refuses."""
+    whole, part = Codec("track"), Codec("track", wanted=["track_id"])
+    value = whole.encode({"track_id": "t", "tenant": "default", "first_seen_at": 1, "isrc": "i"})
+    values = [value, value[:-1], value]
+    assert part.columns(values).frame.to_dict(as_series=False) == {"track_id": ["t", "t"]}
+    assert part.columns(values).bad[0][0] == whole.columns(values).bad[0][0] == 1
+    assert part.columns([b""]).frame.columns == ["track_id"]
+
+
 def test_the_fingerprint_is_little_endian_crc_64_avro() -> None:
     """Single-object encoding as Avro 1.12 states it: C3 01, then the fingerprint with its lowest byte first."""
     prefix = Codec("listening_event").prefixes[0].data
