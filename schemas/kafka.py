@@ -117,8 +117,8 @@ def is_fatal(message: Message) -> bool:
 def codec_of(settings: Settings, topic: str, wanted: Collection[str] | None = None) -> Codec:
     """The codec of a topic's values, which reads all columns or those that are wanted.
 
-    Registers the schema when a registry is configured. Raises ValueError for a topic without Avro, and KafkaUnavailableError when the registry refuses, or is away and has
-    never told the id.
+    Registers the schema when a registry is configured. Raises ValueError for a topic without Avro, and
+    KafkaUnavailableError when the registry refuses, or is away and has never told the id.
     """
     name = next((t.schema for t in topics(settings) if t.name == topic), None)
     if name is None:
