@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.codec import Codec
-from schemas.encode import encode
+from schemas.encode import columns, encode
 from schemas.record_batch import BATCH_BYTES, record_batches, stamped
 
 PLAY = Codec("play")
@@ -64,6 +64,17 @@ def test_columns_are_encoded_as_rows_are(codec: Codec, data: st.DataObject) -> N
     assert encode(codec, frame_of(codec, rows)).to_pylist() == [codec.encode(row) for row in rows]
 
 
+@given(st.data())
+@settings(deadline=None)
+def test_values_are_written_straight_into_records(data: st.DataObject) -> None:
+    """Columns give the batches that their values give, also where keys are a part of a larger array."""
+    rows = data.draw(rows_of(LETTER).filter(bool))
+    frame = frame_of(LETTER, rows)
+    keys = pa.array([b"before", *(b"%d" % i for i in range(len(rows)))], pa.large_binary())[1:]
+    from_values = list(record_batches(keys, encode(LETTER, frame), 1))
+    assert list(record_batches(keys, columns(LETTER, frame), 1)) == from_values
+
+
 def test_a_column_that_is_not_there_is_null() -> None:
     """A frame need not carry the optional fields that it has nothing to say about."""
     row = {f["name"]: "x" if f["type"] == "string" else None for f in LETTER.fields}
@@ -98,5 +109,7 @@ def test_many_rows_become_several_batches() -> None:
     keys = pa.array([b"%d" % i for i in range(rows)], pa.large_binary())
     batches = list(record_batches(keys, values, 1))
     assert len(batches) == -(-values.nbytes // BATCH_BYTES)
-    found = [record.key for data, _ in batches for record in DefaultRecordBatch(data)]
-    assert found == keys.to_pylist()
+    found = [(record.key, record.value) for data, _ in batches for record in DefaultRecordBatch(data)]
+    assert found == list(zip(keys.to_pylist(), values.to_pylist(), strict=True))
+    offsets = [record.offset for data, _ in batches for record in DefaultRecordBatch(data)]
+    assert offsets == [i for _, records in batches for i in range(records)]
