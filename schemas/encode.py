@@ -53,9 +53,7 @@ def _arrow(column: pl.Series) -> pa.Array:
 def _values(column: pa.Array, avro_type: Any, name: str, present: Bools, branches: bytes) -> Column:
     """The values of a column of this type; a null where a value is wanted is empty, 0 or false."""
     match avro_type["type"] if isinstance(avro_type, dict) else avro_type:
-        case "string":
-            return Texts.of(column.cast(pa.large_string()), present, branches)
-        case "bytes":
+        case "string" | "bytes":
             return Texts.of(column, present, branches)
         case "int" | "long":
             return Varints(present, branches, _numbers(column.cast(pa.int64())))

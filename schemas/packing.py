@@ -99,8 +99,9 @@ class Texts(Column):
     data: Bytes
 
     @classmethod
-    def of(cls, texts: pa.LargeBinaryArray, present: Bools | None = None, branches: bytes = b"") -> Texts:
-        """The texts of an array."""
+    def of(cls, texts: pa.Array, present: Bools | None = None, branches: bytes = b"") -> Texts:
+        """The texts of an array of any layout."""
+        texts = texts.cast(pa.large_binary())
         ends, data = texts.buffers()[1:] if len(texts) else (bytes(8), None)
         return cls(
             np.ones(len(texts), np.bool_) if present is None else present,
@@ -119,7 +120,9 @@ class Texts(Column):
 
 
 def measured(columns: Sequence[Column], rows: int) -> Places:
-    """Bytes that each row takes."""
+    """Bytes that each row takes; raises ValueError when a column has another number of rows."""
+    if any(len(column.present) != rows for column in columns):
+        raise ValueError(f"columns of {', '.join(str(len(column.present)) for column in columns)} rows, not of {rows}")
     sizes = np.zeros(rows, np.uint64)
     for column in columns:
         column.measure(sizes)
@@ -127,7 +130,7 @@ def measured(columns: Sequence[Column], rows: int) -> Places:
 
 
 def packed(columns: Sequence[Column], sizes: Places, first: int = 0) -> Bytes:
-    """Rows from `first` on, one behind the other; `sizes` has the bytes that each of them takes."""
+    """Rows from `first` on, one behind the other; `sizes` has what `measured` says of each of them."""
     ends = np.cumsum(sizes)
     out = np.empty(int(ends[-1]) if len(ends) else 0, np.uint8)
     at = ends - sizes

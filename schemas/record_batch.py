@@ -31,7 +31,7 @@ def record_batches(
     rows = len(keys)
     if not rows:
         return
-    key = Texts.of(keys.cast(pa.large_binary()))
+    key = Texts.of(keys)
     value, value_bytes = _value(values, rows)
     step = max(1, BATCH_BYTES * rows // int((measured([key], rows) + value_bytes).sum()))
     before = [Fixed.constant(_NO_ATTRIBUTES_AND_TIME, rows), Varints.of(np.arange(rows) % step), key]
