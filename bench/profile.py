@@ -23,7 +23,7 @@ from crossfade.problem import ProblemError
 
 _RATE_HZ = 200
 _IDLE = re.compile(
-    r"(EpollSelector\.select|_worker \(concurrent|\bwait \(threading|serve_forever|_watch \(stream_processors)"
+    r"(Selector\.select|_worker \(concurrent|\bwait \(threading|serve_forever|_watch \(stream_processors)"
 )
 _START = re.compile(r"importlib|venusian|_find_and_load")
 PURPOSES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(

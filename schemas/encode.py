@@ -1,8 +1,4 @@
-"""Rows of a frame as Avro, a column at a time: what `Codec.encode` writes row by row, many times as quick.
-
-What is narrow (numbers, lengths, tags, and texts of few different values) is put side by side in a byte matrix, so that
-only texts of many values are pieces of their own in what is joined row by row in the end.
-"""
+"""Rows of a frame as Avro, a column at a time: what `Codec.encode` writes row by row, many times as quick."""
 
 from __future__ import annotations
 
@@ -14,128 +10,67 @@ import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.cells import Cells, array
 from schemas.codec import Codec
-
-Bools = npt.NDArray[np.bool_]
-Ints = npt.NDArray[np.int64]
-
-_FEW = 64
-_NARROW_BYTES = 24
-_SAMPLE = 256
+from schemas.packing import Bools, Column, Fixed, Texts, Varints, measured, packed
 
 
 def encode(codec: Codec, frame: pl.DataFrame) -> pa.LargeBinaryArray:
-    """Each row of `frame` as one value with its prefix; columns are found by name, times are ms or Datetime.
+    """Each row of `frame` as one value with its prefix; see `columns`."""
+    fields = columns(codec, frame)
+    sizes = measured(fields, frame.height)
+    ends = np.concatenate((np.zeros(1, np.uint64), np.cumsum(sizes)))
+    buffers = [None, pa.py_buffer(ends), pa.py_buffer(packed(fields, sizes))]
+    return pa.Array.from_buffers(pa.large_binary(), frame.height, buffers)
+
+
+def columns(codec: Codec, frame: pl.DataFrame) -> list[Column]:
+    """What makes up the values; columns of `frame` are found by name, times are ms or Datetime.
 
     A missing column of a nullable field is null in every row. Raises KeyError for any other missing column, and
     TypeError for a type that it does not know (arrays, maps, records).
     """
-    pieces: list[Cells | pa.LargeBinaryArray] = [Cells.constant(codec.prefixes[0].data, frame.height)]
-    for field in codec.fields:
-        pieces += _pieces(frame, field["name"], field["type"])
-    return joined(pieces)
+    prefix = Fixed.constant(codec.prefixes[0].data, frame.height)
+    return [prefix, *(_column(frame, field["name"], field["type"]) for field in codec.fields)]
 
 
-def joined(pieces: list[Cells | pa.LargeBinaryArray]) -> pa.LargeBinaryArray:
-    """Cells and texts, put one behind the other in each row."""
-    columns: list[Any] = []
-    run: list[Cells] = []
-    for piece in pieces:
-        if isinstance(piece, Cells):
-            run.append(piece)
-            continue
-        if run:
-            columns.append(array(run))
-            run = []
-        columns.append(piece)
-    if run:
-        columns.append(array(run))
-    if len(columns) == 1:
-        return columns[0]
-    whole = pc.binary_join_element_wise(*columns, pa.scalar(b"", pa.large_binary()))
-    return whole.combine_chunks() if isinstance(whole, pa.ChunkedArray) else whole
-
-
-def sizes(texts: pa.LargeBinaryArray) -> Ints:
-    """Bytes of each text."""
-    ends = np.frombuffer(texts.buffers()[1], np.int64, len(texts) + 1, texts.offset * 8)
-    found: Ints = ends[1:] - ends[:-1]
-    return found
-
-
-def _pieces(frame: pl.DataFrame, name: str, avro_type: Any) -> list[Cells | pa.LargeBinaryArray]:
-    nullable = isinstance(avro_type, list)
-    if nullable and name not in frame.columns:
-        return [_tag(avro_type, None, frame.height)]
+def _column(frame: pl.DataFrame, name: str, avro_type: Any) -> Column:
+    everywhere = np.ones(frame.height, np.bool_)
+    if not isinstance(avro_type, list):
+        return _values(_arrow(frame[name]), avro_type, name, everywhere, b"")
+    null = avro_type.index("null")
+    if name not in frame.columns:
+        return Fixed.constant(bytes([2 * null]), frame.height)
     column = _arrow(frame[name])
-    if not nullable:
-        return _value(column, avro_type, name, None)
-    value = avro_type[1 if avro_type[0] == "null" else 0]
-    if not column.null_count or column.null_count == frame.height:
-        tag = _tag(avro_type, None if column.null_count else value, frame.height)
-        return [tag] if column.null_count else [tag, *_value(column, value, name, None)]
-    present: Bools = column.is_valid().to_numpy(zero_copy_only=False)
-    tags = np.array([2 * avro_type.index("null"), 2 - 2 * avro_type.index("null")], np.uint8)
-    return [Cells.fixed(tags[present.view(np.uint8)]), *_value(column, value, name, present)]
-
-
-def _tag(union: list[Any], branch: Any, rows: int) -> Cells:
-    return Cells.constant(bytes([2 * union.index(branch or "null")]), rows)
+    present = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else everywhere
+    return _values(column, avro_type[1 - null], name, present, bytes([2 * null, 2 - 2 * null]))
 
 
 def _arrow(column: pl.Series) -> pa.Array:
     """In Arrow's plainest layout: texts as offsets and one run of bytes."""
-    array = column.to_arrow(compat_level=pl.CompatLevel.oldest())
-    return array.combine_chunks() if isinstance(array, pa.ChunkedArray) else array
+    return column.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
-def _value(column: pa.Array, avro_type: Any, name: str, present: Bools | None) -> list[Cells | pa.LargeBinaryArray]:
-    """What stands for a column of this type, nothing where not `present` (None: everywhere)."""
+def _values(column: pa.Array, avro_type: Any, name: str, present: Bools, branches: bytes) -> Column:
+    """The values of a column of this type; a null where a value is wanted is empty, 0 or false."""
     match avro_type["type"] if isinstance(avro_type, dict) else avro_type:
-        case "string":
-            column = column.cast(pa.large_string())
-            few = _few_texts(column)
-            return [few] if few is not None else _texts(column, present)
-        case "bytes":
-            return _texts(column, present)
+        case "string" | "bytes":
+            return Texts.of(column, present, branches)
         case "int" | "long":
-            return [Cells.varints(_told(column.cast(pa.int64()), 0), present)]
+            return Varints(present, branches, _numbers(column.cast(pa.int64())))
         case "enum":
             index = pc.index_in(column.cast(pa.large_string()), pa.array(avro_type["symbols"], pa.large_string()))
             if index.null_count > column.null_count:
                 raise ValueError(f"{name}: a text that is none of {', '.join(avro_type['symbols'])}")
-            return [Cells.varints(_told(index.cast(pa.int64()), 0), present)]
+            return Varints(present, branches, _numbers(index.cast(pa.int64())))
         case "boolean":
-            return [Cells.fixed(_told(column, False).view(np.uint8), present)]
+            return Fixed(present, branches, _numbers(column.cast(pa.uint8())).reshape(-1, 1))
         case "double":
-            return [Cells.fixed(_told(column.cast(pa.float64()), 0.0).astype("<f8", copy=False), present)]
+            numbers = _numbers(column.cast(pa.float64())).astype("<f8", copy=False)
+            return Fixed(present, branches, numbers.view(np.uint8).reshape(-1, 8))
         case kind:
             raise TypeError(f"{name}: no column-wise encoding for Avro type {kind}")
 
 
-def _told(column: pa.Array, otherwise: float) -> npt.NDArray[Any]:
-    found: npt.NDArray[Any] = (column.fill_null(otherwise) if column.null_count else column).to_numpy(
-        zero_copy_only=False
-    )
+def _numbers(column: pa.Array) -> npt.NDArray[Any]:
+    found: npt.NDArray[Any] = (column.fill_null(0) if column.null_count else column).to_numpy(zero_copy_only=False)
     return found
-
-
-def _texts(column: pa.Array, present: Bools | None) -> list[Cells | pa.LargeBinaryArray]:
-    texts = column.cast(pa.large_binary())
-    texts = texts.fill_null(b"") if texts.null_count else texts
-    return [Cells.varints(sizes(texts), present), texts]
-
-
-def _few_texts(column: pa.Array) -> Cells | None:
-    """Length and text of a column of few short values, nothing for null; None if it has many or long ones."""
-    if len(column[:_SAMPLE].dictionary_encode().dictionary) > _FEW:
-        return None
-    encoded = column.dictionary_encode()
-    values = [value.encode() for value in encoded.dictionary.to_pylist()]
-    if len(values) > _FEW or max(map(len, values), default=0) > _NARROW_BYTES:
-        return None
-    written = [bytes([2 * len(value)]) + value for value in values]
-    if len(written) == 1 and not column.null_count:
-        return Cells.constant(written[0], len(column))
-    return Cells.chosen([*written, b""], _told(encoded.indices, len(written)))

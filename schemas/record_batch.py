@@ -3,37 +3,57 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
-import cramjam
+import google_crc32c
 import numpy as np
 import pyarrow as pa
-from aiokafka.record.util import calc_crc32c
 
-from schemas.cells import Cells
-from schemas.encode import joined, sizes
+from schemas.packing import Column, Fixed, Places, Texts, Varints, measured, packed
 
 BATCH_BYTES = 1 << 20
 """A batch holds about so many bytes before compression: one request of the producer, and one read of a consumer."""
 
 _ZSTD = 4
+_COMPRESSION = pa.Codec("zstd", compression_level=1)
 _HEADER = struct.Struct(">qiibIhiqqqhii")
+_NO_ATTRIBUTES_AND_TIME, _NO_HEADERS = b"\0\0", b"\0"
 
 
-def record_batches(keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray, time_ms: int) -> Iterator[tuple[bytes, int]]:
+def record_batches(
+    keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray | Sequence[Column], time_ms: int
+) -> Iterator[tuple[bytes, int]]:
     """(record batch, its number of records) for all rows in their order; every record carries the time `time_ms`.
 
-    The producer's id, epoch and sequence are left empty: see `stamped`.
+    The columns of values are written straight into the records. The producer's id, epoch and sequence are left empty:
+    see `stamped`.
     """
-    rows = len(values)
+    rows = len(keys)
     if not rows:
         return
-    keys = keys.cast(pa.large_binary())
-    row_bytes = max(1, (values.nbytes + keys.nbytes) // rows)
-    step = max(1, BATCH_BYTES // row_bytes)
+    key = Texts.of(keys)
+    value, value_bytes = _value(values, rows)
+    step = max(1, BATCH_BYTES * rows // int((measured([key], rows) + value_bytes).sum()))
+    before = [Fixed.constant(_NO_ATTRIBUTES_AND_TIME, rows), Varints.of(np.arange(rows) % step), key]
+    after = [Fixed.constant(_NO_HEADERS, rows)]
+    record_bytes = measured([*before, *after], rows) + value_bytes
+    record = [length := Varints.of(record_bytes.view(np.int64)), *before, *value, *after]
+    sizes = measured([length], rows) + record_bytes
     for at in range(0, rows, step):
-        yield _record_batch(keys[at : at + step], values[at : at + step], time_ms), min(step, rows - at)
+        count = min(step, rows - at)
+        payload = _COMPRESSION.compress(packed(record, sizes[at : at + count], at), asbytes=True)
+        fields = [0, 0, -1, 2, 0, _ZSTD, count - 1, time_ms, time_ms, -1, -1, -1, count]
+        yield _with_crc(fields, payload), count
+
+
+def _value(values: pa.LargeBinaryArray | Sequence[Column], rows: int) -> tuple[list[Column], Places]:
+    """What makes up the values behind their lengths, and the bytes that it takes in each row."""
+    if isinstance(values, pa.Array):
+        texts = Texts.of(values)
+        return [texts], measured([texts], rows)
+    value_bytes = measured(values, rows)
+    length = Varints.of(value_bytes.view(np.int64))
+    return [length, *values], measured([length], rows) + value_bytes
 
 
 def stamped(batch: bytes, producer_id: int, epoch: int, sequence: int) -> bytes:
@@ -43,28 +63,9 @@ def stamped(batch: bytes, producer_id: int, epoch: int, sequence: int) -> bytes:
     return _with_crc(fields, batch[_HEADER.size :])
 
 
-def _record_batch(keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray, time_ms: int) -> bytes:
-    rows = len(values)
-    key_bytes, value_bytes = sizes(keys), sizes(values)
-    attributes_and_time = Cells.constant(b"\0\0", rows)
-    delta, key_size, value_size = map(Cells.varints, (np.arange(rows, dtype=np.int64), key_bytes, value_bytes))
-    no_headers = Cells.constant(b"\0", rows)
-    size = 3 + delta.size + key_size.size + key_bytes + value_size.size + value_bytes
-    body = [attributes_and_time, delta, key_size, keys, value_size, values, no_headers]
-    records = joined([Cells.varints(size), *body])
-    payload = cramjam.zstd.compress(_data(records), level=1)
-    fields = [0, 0, -1, 2, 0, _ZSTD, rows - 1, time_ms, time_ms, -1, -1, -1, rows]
-    return _with_crc(fields, bytes(payload))
-
-
 def _with_crc(fields: list[int], payload: bytes) -> bytes:
     """Length and checksum cover what stands behind them."""
     fields[1] = _HEADER.size - 12 + len(payload)
-    rest = struct.pack(">hiqqqhii", *fields[5:]) + payload
-    fields[4] = calc_crc32c(rest)
+    told = struct.pack(">hiqqqhii", *fields[5:])
+    fields[4] = google_crc32c.extend(google_crc32c.value(told), payload)
     return _HEADER.pack(*fields) + payload
-
-
-def _data(records: pa.LargeBinaryArray) -> Any:
-    offsets = np.frombuffer(records.buffers()[1], np.int64, len(records) + 1, records.offset * 8)
-    return memoryview(records.buffers()[2])[offsets[0] : offsets[-1]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -15,7 +15,8 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from schemas.codec import Codec
-from schemas.encode import encode
+from schemas.encode import columns
+from schemas.packing import Column
 from schemas.record_batch import record_batches, stamped
 from schemas.settings import Settings
 from schemas.topics import MESSAGE_MAX_BYTES
@@ -85,14 +86,13 @@ class Outbox:
         """Queues a record per row; the column `key` holds its Kafka key."""
         if rows.is_empty():
             return
-        keys = rows[key].cast(pl.Binary).to_arrow()
-        self._queued.append((topic, partition, self._encoder.submit(_batches, keys, lambda: encode(codec, rows))))
+        self._queued.append((topic, partition, self._encoder.submit(_encoded, codec, rows, key)))
 
     def emit_columns(
         self, topic: str, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray, *, partition: int = 0
     ) -> None:
         """Queues a record per key and value."""
-        self._queued.append((topic, partition, self._encoder.submit(_batches, keys, lambda: values)))
+        self._queued.append((topic, partition, self._encoder.submit(_batches, keys, values)))
 
     def __len__(self) -> int:
         """What is queued or not yet confirmed: 0 means that nothing is on its way."""
@@ -158,6 +158,10 @@ class Outbox:
             await producer.stop()
 
 
-def _batches(keys: pa.LargeBinaryArray, values: Callable[[], pa.LargeBinaryArray]) -> list[_Ready]:
-    batches = record_batches(keys, values(), time.time_ns() // 1_000_000)
+def _encoded(codec: Codec, rows: pl.DataFrame, key: str) -> list[_Ready]:
+    return _batches(rows[key].cast(pl.Binary).to_arrow(), columns(codec, rows))
+
+
+def _batches(keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray | Sequence[Column]) -> list[_Ready]:
+    batches = record_batches(keys, values, time.time_ns() // 1_000_000)
     return [_Ready(data, records) for data, records in batches]

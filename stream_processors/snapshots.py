@@ -98,24 +98,14 @@ class Snapshots:
                 written.token = segments[name].token
 
     async def save(self, partition: int, header: Mapping[str, int], segments: Mapping[str, Segment]) -> int:
-        """Writes what changed, then the manifest; returns the bytes written once the broker has confirmed them."""
+        """Writes what changed, then the manifest; returns the bytes written once the broker has confirmed them.
+
+        The state must not change meanwhile: segments become bytes in a thread beside the event loop.
+        """
         began = time.monotonic()
         held = self._held[partition]
         held.number += 1
-        writes: dict[str, bytes] = {}
-        now: dict[str, _Written] = {}
-        adopted = 0
-        for name, segment in segments.items():
-            old = held.segments.get(name)
-            if old is not None and old.token == segment.token and (old.is_own or adopted + old.size > ADOPT_BYTES):
-                now[name] = old
-                continue
-            data = segment.data()
-            adopted += len(data) if old is not None and not old.is_own else 0
-            pieces = [data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)] or [b""]
-            keys = [f"{partition}/{held.writer}/{name}/{held.number}/{i}" for i in range(len(pieces))]
-            writes.update(zip(keys, pieces, strict=True))
-            now[name] = _Written(segment.token, keys, len(data))
+        writes, now = await asyncio.to_thread(_changed, partition, held, segments)
         await self._send(partition, writes)
         names = {name: written.keys for name, written in now.items()}
         manifest = json.dumps({"version": self.version, "header": header, "segments": names}).encode()
@@ -142,3 +132,24 @@ class Snapshots:
             sent.append(self.table.send_changelog(partition, key, value))
         if sent:
             await asyncio.gather(*sent)
+
+
+def _changed(
+    partition: int, held: _Held, segments: Mapping[str, Segment]
+) -> tuple[dict[str, bytes], dict[str, _Written]]:
+    """(records of the segments that are to be written, all segments by name)."""
+    writes: dict[str, bytes] = {}
+    now: dict[str, _Written] = {}
+    adopted = 0
+    for name, segment in segments.items():
+        old = held.segments.get(name)
+        if old is not None and old.token == segment.token and (old.is_own or adopted + old.size > ADOPT_BYTES):
+            now[name] = old
+            continue
+        data = segment.data()
+        adopted += len(data) if old is not None and not old.is_own else 0
+        pieces = [data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)] or [b""]
+        keys = [f"{partition}/{held.writer}/{name}/{held.number}/{i}" for i in range(len(pieces))]
+        writes.update(zip(keys, pieces, strict=True))
+        now[name] = _Written(segment.token, keys, len(data))
+    return writes, now

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
+from unittest.mock import patch
 
 import polars as pl
 import pyarrow as pa
@@ -11,8 +12,9 @@ from aiokafka.record.default_records import DefaultRecordBatch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas import record_batch
 from schemas.codec import Codec
-from schemas.encode import encode
+from schemas.encode import columns, encode
 from schemas.record_batch import BATCH_BYTES, record_batches, stamped
 
 PLAY = Codec("play")
@@ -64,12 +66,44 @@ def test_columns_are_encoded_as_rows_are(codec: Codec, data: st.DataObject) -> N
     assert encode(codec, frame_of(codec, rows)).to_pylist() == [codec.encode(row) for row in rows]
 
 
+@pytest.mark.parametrize("codec", [PLAY, LETTER], ids=lambda codec: codec.name)
+@given(data=st.data(), batch_bytes=st.integers(100, 2_000))
+@settings(deadline=None)
+def test_values_are_written_straight_into_records(codec: Codec, data: st.DataObject, batch_bytes: int) -> None:
+    """However the rows are cut into batches, and where the keys are a part of a larger array."""
+    rows = data.draw(rows_of(codec).filter(bool))
+    keys = [b"%d" % i for i in range(len(rows))]
+    column = pa.array([b"before", *keys], pa.large_binary())[1:]
+    with patch.object(record_batch, "BATCH_BYTES", batch_bytes):
+        batches = list(record_batches(column, columns(codec, frame_of(codec, rows)), 1))
+        assert batches == list(record_batches(column, encode(codec, frame_of(codec, rows)), 1))
+    found = [(record.key, record.value) for batch, _ in batches for record in DefaultRecordBatch(batch)]
+    assert found == list(zip(keys, map(codec.encode, rows), strict=True))
+
+
+def test_keys_for_other_rows_are_refused() -> None:
+    """A kernel would write beside its memory."""
+    one, two = (pa.array([b"x"] * rows, pa.large_binary()) for rows in (1, 2))
+    for keys, values in ((one, two), (two, one)):
+        with pytest.raises(ValueError, match="rows"):
+            list(record_batches(keys, values, 1))
+
+
 def test_a_column_that_is_not_there_is_null() -> None:
     """A frame need not carry the optional fields that it has nothing to say about."""
     row = {f["name"]: "x" if f["type"] == "string" else None for f in LETTER.fields}
     row |= {"payload": b"", "failed_at": 1}
     frame = frame_of(LETTER, [row]).drop("event_id", "topic", "partition", "offset", "record_key")
     assert encode(LETTER, frame).to_pylist() == [LETTER.encode(row)]
+
+
+@pytest.mark.parametrize("kind", [pl.Categorical, pl.Enum(["DE", "日本", ""])], ids=str)
+def test_codes_are_encoded_as_their_texts(kind: Any) -> None:
+    """Texts may come as codes, in required fields and in others."""
+    row = {f["name"]: "x" if f["type"] == "string" else None for f in LETTER.fields} | {"payload": b"", "failed_at": 1}
+    rows = [{**row, "tenant": text, "event_id": text or None} for text in ("DE", "", "日本", "DE")]
+    coded = frame_of(LETTER, rows).with_columns(pl.col("tenant", "event_id").cast(kind))
+    assert encode(LETTER, coded).to_pylist() == [LETTER.encode(row) for row in rows]
 
 
 pairs = st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=300)), min_size=1, max_size=40)
@@ -98,5 +132,7 @@ def test_many_rows_become_several_batches() -> None:
     keys = pa.array([b"%d" % i for i in range(rows)], pa.large_binary())
     batches = list(record_batches(keys, values, 1))
     assert len(batches) == -(-values.nbytes // BATCH_BYTES)
-    found = [record.key for data, _ in batches for record in DefaultRecordBatch(data)]
-    assert found == keys.to_pylist()
+    found = [(record.key, record.value) for data, _ in batches for record in DefaultRecordBatch(data)]
+    assert found == list(zip(keys.to_pylist(), values.to_pylist(), strict=True))
+    offsets = [record.offset for data, _ in batches for record in DefaultRecordBatch(data)]
+    assert offsets == [i for _, records in batches for i in range(records)]
