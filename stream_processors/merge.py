@@ -13,7 +13,7 @@ from schemas.event_time import Windows as Clockwork
 from stream_processors import frames
 from stream_processors.detectors.alert import Alert, Series
 from stream_processors.detectors.baseline import Baseline
-from stream_processors.detectors.looping_bot import Loop, LoopingBot
+from stream_processors.detectors.looping_bot import LoopingBot
 from stream_processors.detectors.skip_rate import SkipRate
 from stream_processors.detectors.volume import Volume
 from stream_processors.rollups import merged
@@ -57,13 +57,16 @@ class _Judges(msgspec.Struct):
 
     volume: list[tuple[Series, Baseline]]
     skip_rate: list[tuple[Series, Baseline]]
-    looping_bot: list[tuple[Series, Loop]]
+    looping_bot: list[tuple[Series, int]]
+
+
+_Plays = list[tuple[Series, int]]
 
 
 class MergeState:
     """Waiting parts and the detectors: a function of the `window-partials` log up to `next` alone."""
 
-    VERSION = 2
+    VERSION = 3
 
     def __init__(
         self,
@@ -87,7 +90,9 @@ class MergeState:
         judges = msgspec.json.decode(segments["judges"], type=_Judges) if "judges" in segments else _Judges([], [], [])
         self._volume = Volume(dict(judges.volume))
         self._skip_rate = SkipRate(dict(judges.skip_rate))
-        self._looping_bot = LoopingBot(dict(judges.looping_bot))
+        plays = {int(name[6:]): data for name, data in segments.items() if name.startswith("plays/")}
+        windows = {start: dict(msgspec.json.decode(data, type=_Plays)) for start, data in plays.items()}
+        self._looping_bot = LoopingBot(windows, dict(judges.looping_bot))
 
     @property
     def watermark_clock(self) -> int:
@@ -97,12 +102,9 @@ class MergeState:
     @property
     def open_alerts(self) -> dict[str, int]:
         """Raised and unresolved alerts by detector."""
-        watched = (
-            (self._volume.name, self._volume.baselines),
-            (self._skip_rate.name, self._skip_rate.baselines),
-            (self._looping_bot.name, self._looping_bot.loops),
-        )
-        return {name: sum(one.raised for one in series.values()) for name, series in watched}
+        by_baseline = (self._volume, self._skip_rate)
+        counts = {judge.name: sum(one.raised for one in judge.baselines.values()) for judge in by_baseline}
+        return {**counts, self._looping_bot.name: len(self._looping_bot.raised)}
 
     def add(self, part: Part) -> tuple[pl.DataFrame, list[Alert]]:
         """Takes one part; returns the windows that are final now (PARTIAL_SCHEMA without listeners) and alerts.
@@ -176,10 +178,7 @@ class MergeState:
                 if counted is not None:
                     counted[series] = counted.get(series, 0) + count
         listeners = rows.filter(pl.col("scope") == "listener").select("tenant", "user_id", "track_id", "plays")
-        loops = {
-            Series(tenant, user_id=user, track_id=track): started
-            for tenant, user, track, started in listeners.iter_rows()
-        }
+        loops = {Series(tenant, None, None, user, track): started for tenant, user, track, started in listeners.rows()}
         return [
             *self._volume.observe(start, end, events),
             *self._skip_rate.observe(start, end, plays, skips),
@@ -196,6 +195,8 @@ class MergeState:
         found = {"judges": Segment(self.final_before, self._judges)}
         for number, rows in self._waiting.items():
             found[f"waiting/{number}"] = Segment(number, lambda rows=rows: frames.to_bytes(rows))  # type: ignore[misc]
+        for start, plays in self._looping_bot.windows.items():
+            found[f"plays/{start}"] = Segment(start, lambda plays=plays: msgspec.json.encode(list(plays.items())))  # type: ignore[misc]
         return found
 
     def _judges(self) -> bytes:
@@ -203,6 +204,6 @@ class MergeState:
             _Judges(
                 list(self._volume.baselines.items()),
                 list(self._skip_rate.baselines.items()),
-                list(self._looping_bot.loops.items()),
+                list(self._looping_bot.raised.items()),
             )
         )
