@@ -1,0 +1,107 @@
+"""Counts of events that stand as codes: sums and distinct users by series and by track, in one pass."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from schemas.kernel import kernel
+from stream_processors.codes import SmallInts
+from stream_processors.lanes import Ints
+from stream_processors.sketch import Coupons
+
+COUNTS = ["events", "users", "plays", "pauses", "skips", "likes", "shares"]
+COUNTS += ["ms_played", "completed_ms", "duration_ms", "late_count"]
+"""Columns of a table of counts."""
+_EVENTS, _USERS, _FIRST_KIND = 0, 1, 2
+_MS_PLAYED, _COMPLETED, _DURATION, _LATE = 7, 8, 9, 10
+
+KINDS = 5
+"""A series is a profile and a kind: profile * KINDS + kind."""
+_PLAY = 0
+
+Rows = npt.NDArray[np.int32]
+"""Events: series, track, user (-1: the event is late), ms_played, and duration_ms where both are known, else 0."""
+
+
+class Counted:
+    """`series` and `tracks`: int64 tables of a row per code, columns COUNTS; `plays`: of each pair of track and user."""
+
+    def __init__(self, rows: Rows, series: int, tracks: int, users: int) -> None:
+        """`series`, `tracks` and `users` are the numbers of codes."""
+        self.series = np.zeros((series, len(COUNTS)), np.int64)
+        self.tracks = np.zeros((tracks, len(COUNTS)), np.int64)
+        by_series, by_track = np.empty((len(rows), 2), np.int32), np.empty((len(rows), 2), np.int32)
+        plays = np.zeros(len(rows), np.int32)
+        order, _ = ordered(rows[:, 2] + np.int32(1), users + 1)
+        in_series, in_tracks = _count(rows, order, self.series, self.tracks, by_series, by_track, plays)
+        self._by_series, self.listeners, self.plays = by_series[:in_series], by_track[:in_tracks], plays[:in_tracks]
+
+    def coupons_of_series(self, coupons: Coupons) -> tuple[Coupons, Ints]:
+        """(coupons of all series' users, where those of each series end); `coupons`: of each user."""
+        return _grouped(self._by_series, coupons, self.series)
+
+    def coupons_of_tracks(self, coupons: Coupons) -> tuple[Coupons, Ints]:
+        """The same by track."""
+        return _grouped(self.listeners, coupons, self.tracks)
+
+
+def ordered(codes: SmallInts, number: int) -> tuple[Ints, Ints]:
+    """(places of the rows in the order of their codes, where those of each code end); equal codes keep their order."""
+    order, ends = np.empty(len(codes), np.int64), np.zeros(number + 1, np.int64)
+    _order(np.ascontiguousarray(codes), ends, order)
+    return order, ends[:number]
+
+
+def _grouped(pairs: SmallInts, coupons: Coupons, counts: Ints) -> tuple[Coupons, Ints]:
+    order, ends = ordered(pairs[:, 0], len(counts))
+    return coupons[pairs[order, 1]], ends
+
+
+@kernel
+def _order(codes: SmallInts, ends: Ints, order: Ints) -> None:
+    for code in codes:
+        ends[code + 1] += 1
+    for i in range(1, len(ends)):
+        ends[i] += ends[i - 1]
+    for i in range(len(codes)):
+        order[ends[codes[i]]] = i
+        ends[codes[i]] += 1
+
+
+@kernel
+def _count(
+    rows: Rows, order: Ints, series: Ints, tracks: Ints, by_series: SmallInts, by_track: SmallInts, plays: SmallInts
+) -> tuple[int, int]:
+    """Rows in the order of their users: a user is new to a series or track that was last told of another one."""
+    last_of_series, last_of_track = np.full(len(series), -1, np.int32), np.full(len(tracks), -1, np.int32)
+    pair_of_track = np.zeros(len(tracks), np.int64)
+    in_series, in_tracks = 0, 0
+    for i in order:
+        one, track, user = rows[i, 0], rows[i, 1], rows[i, 2]
+        ms_played, duration = np.int64(rows[i, 3]), np.int64(rows[i, 4])
+        if user < 0:
+            series[one, _LATE] += 1
+            continue
+        kind = one % KINDS
+        completed = min(ms_played, duration) if duration > 0 else np.int64(0)
+        for counts in (series[one], tracks[track]):
+            counts[_EVENTS] += 1
+            counts[_FIRST_KIND + kind] += 1
+            counts[_MS_PLAYED] += ms_played
+            counts[_COMPLETED] += completed
+            counts[_DURATION] += duration
+        if last_of_series[one] != user:
+            last_of_series[one] = user
+            series[one, _USERS] += 1
+            by_series[in_series, 0], by_series[in_series, 1] = one, user
+            in_series += 1
+        if last_of_track[track] != user:
+            last_of_track[track] = user
+            tracks[track, _USERS] += 1
+            by_track[in_tracks, 0], by_track[in_tracks, 1] = track, user
+            pair_of_track[track] = in_tracks
+            in_tracks += 1
+        if kind == _PLAY:
+            plays[pair_of_track[track]] += 1
+    return in_series, in_tracks
