@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import polars as pl
 
+from stream_processors.codes import Codes, hashes
+
 CONTEXT = ["track_name", "artist_name", "album_name", "duration_ms", "isrc"]
 _TELLING = ["track_name", "artist_name", "isrc"]
 _KNOWN_MAX = 1 << 20
@@ -17,28 +19,25 @@ class SeenTracks:
     """
 
     def __init__(self) -> None:
-        self._known: set[int] = set()
+        self._known = Codes()
 
     def unseen(self, frame: pl.DataFrame, timestamps: pl.Series) -> pl.DataFrame:
         """Rows of schemas/track.avsc not sent yet, in the order of the log, times in ms; and `key`, their Kafka key."""
-        marks = frame.select(pl.struct("tenant", "track_id", *CONTEXT).hash()).to_series()
-        first = marks.is_first_distinct()
-        seen = pl.Series([one in self._known for one in marks.filter(first).to_list()], dtype=pl.Boolean)
-        if seen.all():
-            return pl.DataFrame()
-        new = first.scatter(first.arg_true(), ~seen)
         if len(self._known) > _KNOWN_MAX:
-            self._known.clear()
-        self._known.update(marks.filter(new).to_list())
+            self._known = Codes()
+        columns = ["tenant", "track_id", *CONTEXT]
+        _, new = self._known.of(hashes(frame, columns))
+        if not len(new):
+            return pl.DataFrame()
         is_told = pl.any_horizontal(pl.col(name).is_not_null() for name in _TELLING)
         key = pl.format("{}/{}", "tenant", "track_id")
         return (
-            frame.filter(new)
+            frame.select(columns)[new]
             .select(
                 "track_id",
                 "tenant",
                 *(pl.when(is_told).then(pl.col(name)).alias(name) for name in CONTEXT),
-                first_seen_at=timestamps.filter(new),
+                first_seen_at=timestamps[new],
                 key=pl.when(is_told).then(key).otherwise(pl.format("{}/untold", key)),
             )
             .unique(["key", *CONTEXT], keep="first", maintain_order=True)

@@ -110,3 +110,28 @@ def _number(
             slots[place] = count
         codes[i] = code
     return count
+
+
+def ordered(codes: SmallInts, number: int) -> tuple[Ints, Ints]:
+    """(places of the rows in the order of their codes, where those of each code end); equal codes keep their order."""
+    order, ends = np.empty(len(codes), np.int64), np.zeros(number + 1, np.int64)
+    _order(np.ascontiguousarray(codes), ends, order)
+    return order, ends[:number]
+
+
+@kernel
+def _order(codes: SmallInts, ends: Ints, order: Ints) -> None:
+    for code in codes:
+        ends[code + 1] += 1
+    for i in range(1, len(ends)):
+        ends[i] += ends[i - 1]
+    for i in range(len(codes)):
+        order[ends[codes[i]]] = i
+        ends[codes[i]] += 1
+
+
+def owned(frame: pl.DataFrame) -> pl.DataFrame:
+    """The same texts in memory of their own: they would keep all texts of their batch in memory otherwise."""
+    found = pl.from_arrow(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    assert isinstance(found, pl.DataFrame)
+    return found

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.kernel import kernel
-from stream_processors.codes import SmallInts
+from stream_processors.codes import SmallInts, ordered
 from stream_processors.lanes import Ints
 from stream_processors.sketch import Coupons
 
@@ -46,27 +46,23 @@ class Counted:
         return _grouped(self.listeners, coupons, self.tracks)
 
 
-def ordered(codes: SmallInts, number: int) -> tuple[Ints, Ints]:
-    """(places of the rows in the order of their codes, where those of each code end); equal codes keep their order."""
-    order, ends = np.empty(len(codes), np.int64), np.zeros(number + 1, np.int64)
-    _order(np.ascontiguousarray(codes), ends, order)
-    return order, ends[:number]
-
-
 def _grouped(pairs: SmallInts, coupons: Coupons, counts: Ints) -> tuple[Coupons, Ints]:
     order, ends = ordered(pairs[:, 0], len(counts))
     return coupons[pairs[order, 1]], ends
 
 
+def summed(counts: Ints, codes: SmallInts, number: int) -> Ints:
+    """The rows of a table of counts added up by code."""
+    sums = np.zeros((number, len(COUNTS)), np.int64)
+    _sum(np.ascontiguousarray(counts), codes, sums)
+    return sums
+
+
 @kernel
-def _order(codes: SmallInts, ends: Ints, order: Ints) -> None:
-    for code in codes:
-        ends[code + 1] += 1
-    for i in range(1, len(ends)):
-        ends[i] += ends[i - 1]
+def _sum(counts: Ints, codes: SmallInts, sums: Ints) -> None:
     for i in range(len(codes)):
-        order[ends[codes[i]]] = i
-        ends[codes[i]] += 1
+        for k in range(counts.shape[1]):
+            sums[codes[i], k] += counts[i, k]
 
 
 @kernel

@@ -11,12 +11,13 @@ import polars as pl
 
 from schemas.event_time import Windows as Clockwork
 from stream_processors import frames
+from stream_processors.codes import Codes, hashes
 from stream_processors.detectors.alert import Alert, Series
 from stream_processors.detectors.baseline import Baseline
 from stream_processors.detectors.looping_bot import LoopingBot
 from stream_processors.detectors.skip_rate import SkipRate
 from stream_processors.detectors.volume import Volume
-from stream_processors.rollups import merged
+from stream_processors.rollups import by_window, merged
 from stream_processors.segment import Segment
 from stream_processors.windows import IDENTITY, PARTIAL_SCHEMA
 
@@ -133,7 +134,7 @@ class MergeState:
         rows = [rows.filter(max(borders[partition], self.final_before) < _END) for partition, rows in told.items()]
         rows += [rows.drop("partition") for rows in self._waiting.values()]
         is_minute = pl.col("size_ms") == self._clockwork.window_ms
-        return merged(pl.concat(rows).filter(is_minute, pl.col("scope") != "listener")).sort(IDENTITY)
+        return merged(pl.concat(rows).filter(is_minute, pl.col("scope") != "listener"))
 
     def _keep(self, rows: pl.DataFrame) -> None:
         self._waiting[self._number] = rows
@@ -143,19 +144,21 @@ class MergeState:
         before, self.final_before = self.final_before, border
         if not self._waiting:
             return pl.DataFrame(schema=PARTIAL_SCHEMA), self._silence(before, border)
-        waiting = pl.concat(self._waiting.values()).unique([*IDENTITY, "partition"], keep="last")
+        waiting = pl.concat(self._waiting.values())
+        _, once = Codes().of(hashes(waiting, [*IDENTITY, "partition"]))
+        waiting = waiting if len(once) == waiting.height else waiting[once]
         self._waiting = {}
         left = waiting.filter(border < _END)
         if left.height:
             self._keep(left)
         done = waiting.filter(border >= _END)
         is_minute = pl.col("size_ms") == self._clockwork.window_ms
-        minutes, larger = merged(done.filter(is_minute)).sort(IDENTITY), merged(done.filter(~is_minute)).sort(IDENTITY)
+        minutes, larger = merged(done.filter(is_minute)), merged(done.filter(~is_minute))
         alerts, at = [], before
-        for (window,), rows in minutes.partition_by("window", as_dict=True, maintain_order=True).items():
-            alerts += self._silence(at, int(window))
-            alerts += self._judge(int(window), rows)
-            at = int(window) + self._clockwork.window_ms
+        for window, rows in sorted(by_window(minutes).items()):
+            alerts += self._silence(at, window)
+            alerts += self._judge(window, rows)
+            at = window + self._clockwork.window_ms
         alerts += self._silence(at, border)
         return pl.concat((minutes.filter(pl.col("scope") != "listener"), larger)), alerts
 

@@ -8,17 +8,16 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-import pyarrow as pa
 
 from schemas.codec import schema
 from schemas.event_time import Millis
 from schemas.event_time import Windows as Clockwork
 from stream_processors import frames
-from stream_processors.codes import Codes, Hashed, Hashes, hashes
+from stream_processors.codes import Codes, Hashed, hashes, owned
 from stream_processors.counting import COUNTS, KINDS, Counted, Rows
 from stream_processors.lanes import Bools, Ints, sorting
 from stream_processors.segment import Segment
-from stream_processors.sketch import Coupons, coupons, stable_hashes
+from stream_processors.sketch import Coupons, coupons, listed, stable_hashes
 
 EVENT_TYPE = pl.Enum(
     next(f["type"]["symbols"] for f in schema("listening_event")["fields"] if f["name"] == "event_type")
@@ -76,6 +75,23 @@ class _Piece:
         return cls(np.ascontiguousarray(rows), texts)
 
 
+class _Events:
+    """A batch in columns: texts and their hashes by `_TEXTS`, kind (place in EVENT_TYPE), and numbers without nulls."""
+
+    def __init__(self, frame: pl.DataFrame, late: Bools) -> None:
+        hashed = Hashed(frame, list(dict.fromkeys(name for names in _TEXTS for name in names)))
+        timed = pl.col("ms_played").is_not_null() & (pl.col("duration_ms") > 0)
+        numbers = frame.select(
+            pl.col("event_type").cast(EVENT_TYPE).to_physical(),
+            pl.col("ms_played").fill_null(0),
+            duration_ms=pl.when(timed).then("duration_ms").otherwise(0),
+        )
+        self.texts = [frame.select(names) for names in _TEXTS]
+        self.hashes = [hashed.of(names) for names in _TEXTS]
+        self.kind, self.ms_played, self.duration_ms = (column.to_numpy() for column in numbers)
+        self.late = late
+
+
 class _Window:
     """An open window, in pieces: those that a snapshot has seen do not change any more."""
 
@@ -84,15 +100,15 @@ class _Window:
         self._sealed: dict[int, _Piece] = {}
         self._new: list[_Piece] = []
 
-    def add(self, frame: pl.DataFrame, known: Sequence[Hashes], numbers: Rows, late: Bools) -> None:
-        """Takes events: their texts, the hashes of these, and kind, ms_played and duration_ms as numbers."""
-        rows, texts = np.empty((len(numbers), 5), np.int32), []
-        for i, (codes, names) in enumerate(zip(self._codes, _TEXTS, strict=True)):
-            rows[:, i], new = codes.of(known[i])
-            texts.append(_owned(frame.select(names)[new]))
-        rows[:, 0] = rows[:, 0] * KINDS + numbers[:, 0]
-        rows[late, 2] = -1
-        rows[:, 3:] = numbers[:, 1:]
+    def add(self, events: _Events, places: Ints) -> None:
+        """Takes the events at these places."""
+        rows, texts = np.empty((len(places), 5), np.int32), []
+        for i, (codes, frame) in enumerate(zip(self._codes, events.texts, strict=True)):
+            rows[:, i], new = codes.of(events.hashes[i][places])
+            texts.append(owned(frame[places[new]]))
+        rows[:, 0] = rows[:, 0] * KINDS + events.kind[places]
+        rows[events.late[places], 2] = -1
+        rows[:, 3], rows[:, 4] = events.ms_played[places], events.duration_ms[places]
         self._new.append(_Piece(rows, texts))
 
     def load(self, number: int, piece: _Piece) -> None:
@@ -132,12 +148,9 @@ class OpenWindows:
         if frame.is_empty():
             return
         starts = np.where(late, self._clockwork.start(clock), self._clockwork.start(timestamps))
-        hashed = Hashed(frame, list(dict.fromkeys(name for names in _TEXTS for name in names)))
-        known = [hashed.of(names) for names in _TEXTS]
-        numbers = _numbers(frame)
-        for start, rows in self._by_window(starts):
-            window = self._windows.setdefault(start, _Window())
-            window.add(frame[rows], [some[rows] for some in known], numbers[rows], late[rows])
+        events = _Events(frame, late)
+        for start, places in self._by_window(starts):
+            self._windows.setdefault(start, _Window()).add(events, places)
 
     def _by_window(self, starts: Millis) -> Iterator[tuple[int, Ints]]:
         order = sorting((starts - starts.min()) // self._clockwork.window_ms)
@@ -188,23 +201,6 @@ class OpenWindows:
         return pl.concat(_shaped(frame, scope, self._clockwork.window_ms) for scope, frame in scoped.items())
 
 
-def _numbers(frame: pl.DataFrame) -> Rows:
-    timed = pl.col("ms_played").is_not_null() & (pl.col("duration_ms") > 0)
-    numbers = frame.select(
-        pl.col("event_type").cast(EVENT_TYPE).to_physical().cast(pl.Int32),
-        pl.col("ms_played").fill_null(0).cast(pl.Int32),
-        pl.when(timed).then("duration_ms").otherwise(0).cast(pl.Int32),
-    )
-    return np.ascontiguousarray(numbers.to_numpy())
-
-
-def _owned(frame: pl.DataFrame) -> pl.DataFrame:
-    """The same texts in memory of their own: they would keep all texts of their batch in memory otherwise."""
-    owned = pl.from_arrow(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
-    assert isinstance(owned, pl.DataFrame)
-    return owned
-
-
 def _side_by_side(pieces: Mapping[int, _Piece]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, Rows]:
     """Profiles, tracks and users with their window, and events, with codes that count on from window to window."""
     texts: list[list[pl.DataFrame]] = [[] for _ in _TEXTS]
@@ -224,8 +220,7 @@ def _side_by_side(pieces: Mapping[int, _Piece]) -> tuple[pl.DataFrame, pl.DataFr
 
 def _told(frame: pl.DataFrame, counts: Ints, values: Coupons, ends: Ints) -> pl.DataFrame:
     """The rows that count anything."""
-    lists = pa.LargeListArray.from_arrays(np.concatenate(([0], ends)), values)
-    some = pl.DataFrame(counts, schema=COUNTS).with_columns(pl.Series("coupons", pl.from_arrow(lists)))
+    some = pl.DataFrame(counts, schema=COUNTS).with_columns(listed(values, ends))
     return frame.hstack(some).filter(pl.Series(counts.any(axis=1)))
 
 
