@@ -33,8 +33,8 @@ class Counted:
         self.tracks = np.zeros((tracks, len(COUNTS)), np.int64)
         by_series, by_track = np.empty((len(rows), 2), np.int32), np.empty((len(rows), 2), np.int32)
         plays = np.zeros(len(rows), np.int32)
-        order, _ = ordered(rows[:, 2] + np.int32(1), users + 1)
-        in_series, in_tracks = _count(rows, order, self.series, self.tracks, by_series, by_track, plays)
+        _sum_up(rows, self.series, self.tracks)
+        in_series, in_tracks = _pair(rows, users, self.series, self.tracks, by_series, by_track, plays)
         self._by_series, self.listeners, self.plays = by_series[:in_series], by_track[:in_tracks], plays[:in_tracks]
 
     def coupons_of_series(self, coupons: Coupons) -> tuple[Coupons, Ints]:
@@ -66,38 +66,57 @@ def _sum(counts: Ints, codes: SmallInts, sums: Ints) -> None:
 
 
 @kernel
-def _count(
-    rows: Rows, order: Ints, series: Ints, tracks: Ints, by_series: SmallInts, by_track: SmallInts, plays: SmallInts
-) -> tuple[int, int]:
-    """Rows in the order of their users: a user is new to a series or track that was last told of another one."""
-    last_of_series, last_of_track = np.full(len(series), -1, np.int32), np.full(len(tracks), -1, np.int32)
-    pair_of_track = np.zeros(len(tracks), np.int64)
-    in_series, in_tracks = 0, 0
-    for i in order:
-        one, track, user = rows[i, 0], rows[i, 1], rows[i, 2]
-        ms_played, duration = np.int64(rows[i, 3]), np.int64(rows[i, 4])
-        if user < 0:
+def _sum_up(rows: Rows, series: Ints, tracks: Ints) -> None:
+    """Everything but the users."""
+    for i in range(len(rows)):
+        one, track, ms_played, duration = rows[i, 0], rows[i, 1], np.int64(rows[i, 3]), np.int64(rows[i, 4])
+        if rows[i, 2] < 0:
             series[one, _LATE] += 1
             continue
-        kind = one % KINDS
         completed = min(ms_played, duration) if duration > 0 else np.int64(0)
         for counts in (series[one], tracks[track]):
             counts[_EVENTS] += 1
-            counts[_FIRST_KIND + kind] += 1
+            counts[_FIRST_KIND + one % KINDS] += 1
             counts[_MS_PLAYED] += ms_played
             counts[_COMPLETED] += completed
             counts[_DURATION] += duration
-        if last_of_series[one] != user:
-            last_of_series[one] = user
-            series[one, _USERS] += 1
-            by_series[in_series, 0], by_series[in_series, 1] = one, user
-            in_series += 1
-        if last_of_track[track] != user:
-            last_of_track[track] = user
-            tracks[track, _USERS] += 1
-            by_track[in_tracks, 0], by_track[in_tracks, 1] = track, user
-            pair_of_track[track] = in_tracks
-            in_tracks += 1
-        if kind == _PLAY:
-            plays[pair_of_track[track]] += 1
+
+
+@kernel
+def _pair(
+    rows: Rows, users: int, series: Ints, tracks: Ints, by_series: SmallInts, by_track: SmallInts, plays: SmallInts
+) -> tuple[int, int]:
+    """User by user: one is new to a series or track that was last told of another one."""
+    ends = np.zeros(users + 1, np.int64)
+    for i in range(len(rows)):
+        ends[rows[i, 2] + 1] += 1
+    ends[0] = 0  # late ones
+    for user in range(users):
+        ends[user + 1] += ends[user]
+    heard = np.empty((len(rows), 2), np.int32)
+    for i in range(len(rows)):
+        user = rows[i, 2]
+        if user >= 0:
+            heard[ends[user], 0], heard[ends[user], 1] = rows[i, 0], rows[i, 1]
+            ends[user] += 1
+    last_of_series, last_of_track = np.full(len(series), -1, np.int32), np.full(len(tracks), -1, np.int32)
+    pair_of_track = np.zeros(len(tracks), np.int64)
+    begin, in_series, in_tracks = 0, 0, 0
+    for user in range(users):
+        for i in range(begin, ends[user]):
+            one, track = heard[i, 0], heard[i, 1]
+            if last_of_series[one] != user:
+                last_of_series[one] = user
+                series[one, _USERS] += 1
+                by_series[in_series, 0], by_series[in_series, 1] = one, user
+                in_series += 1
+            if last_of_track[track] != user:
+                last_of_track[track] = user
+                tracks[track, _USERS] += 1
+                by_track[in_tracks, 0], by_track[in_tracks, 1] = track, user
+                pair_of_track[track] = in_tracks
+                in_tracks += 1
+            if one % KINDS == _PLAY:
+                plays[pair_of_track[track]] += 1
+        begin = ends[user]
     return in_series, in_tracks

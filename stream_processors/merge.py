@@ -14,7 +14,7 @@ from stream_processors import frames
 from stream_processors.codes import Codes, hashes
 from stream_processors.detectors.alert import Alert, Series
 from stream_processors.detectors.baseline import Baseline
-from stream_processors.detectors.looping_bot import LoopingBot
+from stream_processors.detectors.looping_bot import LISTENER, LoopingBot
 from stream_processors.detectors.skip_rate import SkipRate
 from stream_processors.detectors.volume import Volume
 from stream_processors.rollups import by_window, merged
@@ -61,9 +61,6 @@ class _Judges(msgspec.Struct):
     looping_bot: list[tuple[Series, int]]
 
 
-_Plays = list[tuple[Series, int]]
-
-
 class MergeState:
     """Waiting parts and the detectors: a function of the `window-partials` log up to `next` alone."""
 
@@ -91,9 +88,8 @@ class MergeState:
         judges = msgspec.json.decode(segments["judges"], type=_Judges) if "judges" in segments else _Judges([], [], [])
         self._volume = Volume(dict(judges.volume))
         self._skip_rate = SkipRate(dict(judges.skip_rate))
-        plays = {int(name[6:]): data for name, data in segments.items() if name.startswith("plays/")}
-        windows = {start: dict(msgspec.json.decode(data, type=_Plays)) for start, data in plays.items()}
-        self._looping_bot = LoopingBot(windows, dict(judges.looping_bot))
+        plays = {int(name[6:]): frames.from_bytes(data) for name, data in segments.items() if name.startswith("plays/")}
+        self._looping_bot = LoopingBot(plays, dict(judges.looping_bot))
 
     @property
     def watermark_clock(self) -> int:
@@ -180,8 +176,7 @@ class MergeState:
                 events[series] = events.get(series, 0) + count
                 if counted is not None:
                     counted[series] = counted.get(series, 0) + count
-        listeners = rows.filter(pl.col("scope") == "listener").select("tenant", "user_id", "track_id", "plays")
-        loops = {Series(tenant, None, None, user, track): started for tenant, user, track, started in listeners.rows()}
+        loops = rows.filter(pl.col("scope") == "listener").select(*LISTENER, "plays")
         return [
             *self._volume.observe(start, end, events),
             *self._skip_rate.observe(start, end, plays, skips),
@@ -199,7 +194,7 @@ class MergeState:
         for number, rows in self._waiting.items():
             found[f"waiting/{number}"] = Segment(number, lambda rows=rows: frames.to_bytes(rows))  # type: ignore[misc]
         for start, plays in self._looping_bot.windows.items():
-            found[f"plays/{start}"] = Segment(start, lambda plays=plays: msgspec.json.encode(list(plays.items())))  # type: ignore[misc]
+            found[f"plays/{start}"] = Segment(start, lambda plays=plays: frames.to_bytes(plays))  # type: ignore[misc]
         return found
 
     def _judges(self) -> bytes:

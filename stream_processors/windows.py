@@ -56,6 +56,8 @@ class _Piece:
     @classmethod
     def joined(cls, pieces: Sequence[_Piece]) -> _Piece:
         """Pieces that follow one another in their window."""
+        if len(pieces) == 1:
+            return pieces[0]
         texts = zip(*(piece.texts for piece in pieces), strict=True)
         return cls(np.concatenate([piece.rows for piece in pieces]), [pl.concat(some, rechunk=True) for some in texts])
 
@@ -206,16 +208,16 @@ def _side_by_side(pieces: Mapping[int, _Piece]) -> tuple[pl.DataFrame, pl.DataFr
     texts: list[list[pl.DataFrame]] = [[] for _ in _TEXTS]
     rows, sizes = [], np.zeros(len(_TEXTS), np.int32)
     for start, piece in pieces.items():
-        moved = piece.rows.copy()
-        moved[:, 0] += KINDS * sizes[0]
-        moved[:, 1] += sizes[1]
-        moved[:, 2] += np.where(moved[:, 2] < 0, 0, sizes[2])
-        rows.append(moved)
+        rows.append(piece.rows.copy() if rows else piece.rows)
+        if len(rows) > 1:
+            rows[-1][:, 0] += KINDS * sizes[0]
+            rows[-1][:, 1] += sizes[1]
+            rows[-1][:, 2] += np.where(rows[-1][:, 2] < 0, 0, sizes[2])
         for i, frame in enumerate(piece.texts):
             texts[i].append(frame.with_columns(window=pl.lit(start, pl.Int64)))
             sizes[i] += frame.height
     profiles, tracks, users = (pl.concat(some, rechunk=True) for some in texts)
-    return profiles, tracks, users, np.concatenate(rows)
+    return profiles, tracks, users, np.concatenate(rows) if len(rows) > 1 else rows[0]
 
 
 def _told(frame: pl.DataFrame, counts: Ints, values: Coupons, ends: Ints) -> pl.DataFrame:
