@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import msgspec
 import polars as pl
 
 from schemas.event_time import Windows as Clockwork
 from stream_processors import frames
-from stream_processors.codes import Codes, hashes
 from stream_processors.detectors.alert import Alert, Series
 from stream_processors.detectors.baseline import Baseline
 from stream_processors.detectors.looping_bot import LISTENER, LoopingBot
@@ -81,9 +81,11 @@ class MergeState:
         }
         self._clockwork = clockwork
         self._partitions = partitions
-        waiting = {int(name[8:]): data for name, data in segments.items() if name.startswith("waiting/")}
-        self._waiting = {number: frames.from_bytes(data) for number, data in sorted(waiting.items())}
-        self._number = max(waiting, default=-1) + 1
+        waiting = [(*name.split("/")[1:], data) for name, data in segments.items() if name.startswith("waiting/")]
+        self._waiting: dict[tuple[int, int], pl.DataFrame] = {}
+        for number, partition, data in sorted(waiting, key=lambda one: int(one[0])):
+            self._waiting[int(number), int(partition)] = frames.from_bytes(data)
+        self._number = max((number for number, _ in self._waiting), default=-1) + 1
         self._early: dict[int, pl.DataFrame] = {}
         judges = msgspec.json.decode(segments["judges"], type=_Judges) if "judges" in segments else _Judges([], [], [])
         self._volume = Volume(dict(judges.volume))
@@ -112,9 +114,10 @@ class MergeState:
             self._early[part.partition] = part.rows
             return pl.DataFrame(schema=PARTIAL_SCHEMA), []
         known = self._clockwork.closed_before(self.clocks.get(part.partition, 0))
-        rows = part.rows.filter(max(known, self.final_before) < _END)
+        _, rows = _split(part.rows, max(known, self.final_before))
         if rows.height:
-            self._keep(rows.with_columns(partition=pl.lit(part.partition)))
+            self._waiting[self._number, part.partition] = rows
+            self._number += 1
         self.clocks[part.partition] = max(part.clock, self.clocks.get(part.partition, 0))
         border = self._clockwork.closed_before(self.watermark_clock)
         if border <= self.final_before:
@@ -127,29 +130,25 @@ class MergeState:
         if not told:
             return pl.DataFrame(schema=PARTIAL_SCHEMA)
         borders = {partition: self._clockwork.closed_before(self.clocks.get(partition, 0)) for partition in told}
-        rows = [rows.filter(max(borders[partition], self.final_before) < _END) for partition, rows in told.items()]
-        rows += [rows.drop("partition") for rows in self._waiting.values()]
+        rows = [_split(rows, max(borders[partition], self.final_before))[1] for partition, rows in told.items()]
+        rows += self._waiting.values()
         is_minute = pl.col("size_ms") == self._clockwork.window_ms
         return merged(pl.concat(rows).filter(is_minute, pl.col("scope") != "listener"))
 
-    def _keep(self, rows: pl.DataFrame) -> None:
-        self._waiting[self._number] = rows
-        self._number += 1
-
     def _finish(self, border: int) -> tuple[pl.DataFrame, list[Alert]]:
         before, self.final_before = self.final_before, border
-        if not self._waiting:
+        done: dict[int, list[pl.DataFrame]] = {}
+        for key, rows in self._waiting.items():
+            ended, left = _split(rows, border)
+            if ended.height:
+                done.setdefault(key[1], []).append(ended)
+                self._waiting[key] = left
+        self._waiting = {key: rows for key, rows in self._waiting.items() if rows.height}
+        if not done:
             return pl.DataFrame(schema=PARTIAL_SCHEMA), self._silence(before, border)
-        waiting = pl.concat(self._waiting.values())
-        _, once = Codes().of(hashes(waiting, [*IDENTITY, "partition"]))
-        waiting = waiting if len(once) == waiting.height else waiting[once]
-        self._waiting = {}
-        left = waiting.filter(border < _END)
-        if left.height:
-            self._keep(left)
-        done = waiting.filter(border >= _END)
+        final = merged(pl.concat(rows for parts in done.values() for rows in _told_once(parts)))
         is_minute = pl.col("size_ms") == self._clockwork.window_ms
-        minutes, larger = merged(done.filter(is_minute)), merged(done.filter(~is_minute))
+        minutes, larger = final.filter(is_minute), final.filter(~is_minute)
         alerts, at = [], before
         for window, rows in sorted(by_window(minutes).items()):
             alerts += self._silence(at, window)
@@ -191,8 +190,8 @@ class MergeState:
     def segments(self) -> dict[str, Segment]:
         """The waiting parts and the detectors' memory."""
         found = {"judges": Segment(self.final_before, self._judges)}
-        for number, rows in self._waiting.items():
-            found[f"waiting/{number}"] = Segment(number, lambda rows=rows: frames.to_bytes(rows))  # type: ignore[misc]
+        for (number, partition), rows in self._waiting.items():
+            found[f"waiting/{number}/{partition}"] = Segment(rows.height, lambda rows=rows: frames.to_bytes(rows))  # type: ignore[misc]
         for start, plays in self._looping_bot.windows.items():
             found[f"plays/{start}"] = Segment(start, lambda plays=plays: frames.to_bytes(plays))  # type: ignore[misc]
         return found
@@ -205,3 +204,20 @@ class MergeState:
                 list(self._looping_bot.raised.items()),
             )
         )
+
+
+def _split(rows: pl.DataFrame, border: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(windows that end at or before `border`, the others)."""
+    ends = rows["window"] + rows["size_ms"]
+    if rows.is_empty() or int(ends.max()) <= border:  # type: ignore[arg-type]
+        return rows, rows[:0]
+    is_ended = ends <= border
+    return (rows.filter(is_ended), rows.filter(~is_ended)) if is_ended.any() else (rows[:0], rows)
+
+
+def _told_once(parts: list[pl.DataFrame]) -> list[pl.DataFrame]:
+    """What one partition told, in order: large windows come in pieces, and after a replay a piece may come again."""
+    ends = [part["window"] + part["size_ms"] for part in parts]
+    if all(int(a.max()) < int(b.min()) for a, b in pairwise(ends)):  # type: ignore[arg-type]
+        return parts
+    return [pl.concat(parts).unique(IDENTITY, keep="last")]

@@ -34,6 +34,7 @@ _FAMILY, _VERSION, _HLL_8, _COMPACT, _OUT_OF_ORDER = 7, 1, 2 << 2, 8, 16
 
 _DENSE_BYTES = 40 + _REGISTERS
 _PSEUDONYM_BYTES = 32
+_WEIGHTS = np.ldexp(1.0, -np.arange(64))
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 Words = npt.NDArray[np.uint64]
@@ -200,7 +201,7 @@ def _write(values: Coupons, bounds: Ints, data: npt.NDArray[np.uint8], starts: I
             registers = _registers(many)
             sums, empty = np.zeros(3), 0
             for register in registers:
-                sums[1 if register < 32 else 2] += 2.0 ** -np.float64(register)
+                sums[1 if register < 32 else 2] += _WEIGHTS[register]
                 empty += register == 0
             head[0], head[5], head[7] = 10, _COMPACT | _OUT_OF_ORDER, _HLL_8 | 2
             _put(head, 8, sums.view(np.uint32))
