@@ -184,19 +184,19 @@ def _unite(values: Coupons, bounds: Ints, order: Ints, group_ends: Ints, found: 
 @kernel
 def _write(values: Coupons, bounds: Ints, data: npt.NDArray[np.uint8], starts: Ints) -> None:
     for i in range(len(starts)):
-        many = np.sort(values[bounds[i] : bounds[i + 1]])
+        many = values[bounds[i] : bounds[i + 1]]
         head = data[starts[i] :]
         head[1], head[2], head[3], head[5] = _VERSION, _FAMILY, LG_REGISTERS, _COMPACT
         if len(many) <= _LIST_MAX:
             head[0], head[4], head[6], head[7] = 2, 3, len(many), _HLL_8
-            _put(head, 8, many)
+            _put(head, 8, np.sort(many))
         elif len(many) <= _SPARSE_MAX:
             lg_slots = 5
             while 3 << lg_slots < 4 * len(many):
                 lg_slots += 1
             head[0], head[4], head[7] = 3, lg_slots, _HLL_8 | 1
             _put(head, 8, np.array([len(many)], np.uint32))
-            _put(head, 12, many)
+            _put(head, 12, np.sort(many))
         else:
             registers = _registers(many)
             sums, empty = np.zeros(3), 0

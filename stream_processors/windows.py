@@ -63,16 +63,15 @@ class _Piece:
 
     def encode(self) -> bytes:
         """A frame of a single row: its columns are lists of different lengths."""
-        lists = [pl.Series(column).alias(f"row/{i}") for i, column in enumerate(self.rows.T)]
+        lists = [pl.Series(f"row/{i}", column).shrink_dtype() for i, column in enumerate(self.rows.T)]
         lists += [column.alias(f"{i}/{column.name}") for i, frame in enumerate(self.texts) for column in frame]
         return frames.to_bytes(pl.DataFrame([one.implode() for one in lists]))
 
     @classmethod
     def decode(cls, data: bytes) -> _Piece:
         """The piece of `encode`."""
-        lists = frames.from_bytes(data).row(0, named=True)
-        lists = {name: one.explode(empty_as_null=False) for name, one in zip(lists, frames.from_bytes(data), strict=True)}
-        rows = np.stack([lists[f"row/{i}"].to_numpy() for i in range(5)], axis=1)
+        lists = {one.name: one.explode(empty_as_null=False) for one in frames.from_bytes(data)}
+        rows = np.stack([lists[f"row/{i}"].cast(pl.Int32).to_numpy() for i in range(5)], axis=1)
         texts = [pl.DataFrame({name: lists[f"{i}/{name}"] for name in names}) for i, names in enumerate(_TEXTS)]
         return cls(np.ascontiguousarray(rows), texts)
 
@@ -223,7 +222,9 @@ def _side_by_side(pieces: Mapping[int, _Piece]) -> tuple[pl.DataFrame, pl.DataFr
 def _told(frame: pl.DataFrame, counts: Ints, values: Coupons, ends: Ints) -> pl.DataFrame:
     """The rows that count anything."""
     some = pl.DataFrame(counts, schema=COUNTS).with_columns(listed(values, ends))
-    return frame.hstack(some).filter(pl.Series(counts.any(axis=1)))
+    counts_any = counts.any(axis=1)
+    found = frame.hstack(some)
+    return found if counts_any.all() else found.filter(pl.Series(counts_any))
 
 
 def _shaped(frame: pl.DataFrame, scope: str, size_ms: int) -> pl.DataFrame:
