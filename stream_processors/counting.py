@@ -25,7 +25,7 @@ Rows = npt.NDArray[np.int32]
 
 
 class Counted:
-    """`series` and `tracks`: int64 tables of a row per code, columns COUNTS; `plays`: of each pair of track and user."""
+    """Tables of a row per code, columns COUNTS: `series`, `tracks`; and `plays` of each pair in `listeners`."""
 
     def __init__(self, rows: Rows, series: int, tracks: int, users: int) -> None:
         """`series`, `tracks` and `users` are the numbers of codes."""

@@ -6,7 +6,6 @@ import io
 
 import polars as pl
 
-
 _FILE = b"ARROW1"
 """Older releases told parts of windows as Arrow files; they may still be in the log."""
 

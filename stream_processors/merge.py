@@ -21,6 +21,7 @@ from stream_processors.rollups import by_window, merged
 from stream_processors.segment import Segment
 from stream_processors.windows import IDENTITY, PARTIAL_SCHEMA
 
+_NO_LOOPS = pl.DataFrame(schema={"window": pl.Int64, **dict.fromkeys(LISTENER, pl.String), "plays": pl.Int64})
 _JUDGED = ["tenant", "platform", "country"]
 _END = pl.col("window") + pl.col("size_ms")
 _GAP_MAX_WINDOWS = 120
@@ -81,11 +82,10 @@ class MergeState:
         }
         self._clockwork = clockwork
         self._partitions = partitions
-        waiting = [(*name.split("/")[1:], data) for name, data in segments.items() if name.startswith("waiting/")]
-        self._waiting: dict[tuple[int, int], pl.DataFrame] = {}
-        for number, partition, data in sorted(waiting, key=lambda one: int(one[0])):
-            self._waiting[int(number), int(partition)] = frames.from_bytes(data)
-        self._number = max((number for number, _ in self._waiting), default=-1) + 1
+        waiting = {name: name.split("/") for name in segments if name.startswith("waiting/")}
+        numbered = sorted((int(number), int(partition), name) for name, (_, number, partition) in waiting.items())
+        self._waiting = {(number, partition): frames.from_bytes(segments[name]) for number, partition, name in numbered}
+        self._number = numbered[-1][0] + 1 if numbered else 0
         self._early: dict[int, pl.DataFrame] = {}
         judges = msgspec.json.decode(segments["judges"], type=_Judges) if "judges" in segments else _Judges([], [], [])
         self._volume = Volume(dict(judges.volume))
@@ -150,9 +150,12 @@ class MergeState:
         is_minute = pl.col("size_ms") == self._clockwork.window_ms
         minutes, larger = final.filter(is_minute), final.filter(~is_minute)
         alerts, at = [], before
-        for window, rows in sorted(by_window(minutes).items()):
+        series = minutes.filter(pl.col("scope") == "series")
+        counts = series.group_by("window", *_JUDGED, "event_type").agg(pl.col("events").sum())
+        loops = by_window(minutes.filter(pl.col("scope") == "listener").select("window", *LISTENER, "plays"))
+        for window, by_kind in sorted(by_window(counts).items()):
             alerts += self._silence(at, window)
-            alerts += self._judge(window, rows)
+            alerts += self._judge(window, by_kind, loops.get(window, _NO_LOOPS))
             at = window + self._clockwork.window_ms
         alerts += self._silence(at, border)
         return pl.concat((minutes.filter(pl.col("scope") != "listener"), larger)), alerts
@@ -163,23 +166,21 @@ class MergeState:
             return []
         return [a for w in range(start, end, size) for a in self._volume.observe(w, w + size, {})]
 
-    def _judge(self, start: int, rows: pl.DataFrame) -> list[Alert]:
+    def _judge(self, start: int, by_kind: pl.DataFrame, loops: pl.DataFrame) -> list[Alert]:
         end = start + self._clockwork.window_ms
         events: dict[Series, int] = {}
         plays: dict[Series, int] = {}
         skips: dict[Series, int] = {}
-        by_kind = rows.filter(pl.col("scope") == "series").group_by(*_JUDGED, "event_type", maintain_order=True)
-        for tenant, platform, country, kind, count in by_kind.agg(pl.col("events").sum()).iter_rows():
+        for _, tenant, platform, country, kind, count in by_kind.iter_rows():
             counted = {"play": plays, "skip": skips}.get(kind)
             for series in {Series(tenant, platform), Series(tenant, platform, country)}:
                 events[series] = events.get(series, 0) + count
                 if counted is not None:
                     counted[series] = counted.get(series, 0) + count
-        loops = rows.filter(pl.col("scope") == "listener").select(*LISTENER, "plays")
         return [
             *self._volume.observe(start, end, events),
             *self._skip_rate.observe(start, end, plays, skips),
-            *self._looping_bot.observe(start, end, loops),
+            *self._looping_bot.observe(start, end, loops.drop("window")),
         ]
 
     def header(self) -> dict[str, int]:

@@ -112,7 +112,9 @@ def sketches(lists: pl.Series) -> pl.Series:
     """
     values, bounds = _flat(lists)
     counts = np.diff(bounds)
-    sizes = np.where(counts <= _LIST_MAX, 8 + 4 * counts, np.where(counts <= _SPARSE_MAX, 12 + 4 * counts, _DENSE_BYTES))
+    sizes = np.where(
+        counts <= _LIST_MAX, 8 + 4 * counts, np.where(counts <= _SPARSE_MAX, 12 + 4 * counts, _DENSE_BYTES)
+    )
     ends = np.cumsum(sizes)
     data = np.zeros(int(sizes.sum()), np.uint8)
     _write(values, bounds, data, ends - sizes)

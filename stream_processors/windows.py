@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,10 +56,8 @@ class _Piece:
     @classmethod
     def joined(cls, pieces: Sequence[_Piece]) -> _Piece:
         """Pieces that follow one another in their window."""
-        if len(pieces) == 1:
-            return pieces[0]
         texts = zip(*(piece.texts for piece in pieces), strict=True)
-        return cls(np.concatenate([piece.rows for piece in pieces]), [pl.concat(some, rechunk=True) for some in texts])
+        return cls(_joined(piece.rows for piece in pieces), [pl.concat(some, rechunk=True) for some in texts])
 
     def encode(self) -> bytes:
         """A frame of a single row: its columns are lists of different lengths."""
@@ -101,16 +99,20 @@ class _Window:
         self._sealed: dict[int, _Piece] = {}
         self._new: list[_Piece] = []
 
-    def add(self, events: _Events, places: Ints) -> None:
-        """Takes the events at these places."""
-        rows, texts = np.empty((len(places), 5), np.int32), []
-        for i, (codes, frame) in enumerate(zip(self._codes, events.texts, strict=True)):
-            rows[:, i], new = codes.of(events.hashes[i][places])
-            texts.append(owned(frame[places[new]]))
+    def number(self, events: _Events, places: Ints) -> tuple[Rows, list[Ints]]:
+        """(the events at these places as codes, places of the events that name new profiles, tracks and users)."""
+        rows, new = np.empty((len(places), 5), np.int32), []
+        for i, (codes, known) in enumerate(zip(self._codes, events.hashes, strict=True)):
+            rows[:, i], first = codes.of(known[places])
+            new.append(places[first])
         rows[:, 0] = rows[:, 0] * KINDS + events.kind[places]
         rows[events.late[places], 2] = -1
         rows[:, 3], rows[:, 4] = events.ms_played[places], events.duration_ms[places]
-        self._new.append(_Piece(rows, texts))
+        return rows, new
+
+    def take(self, piece: _Piece) -> None:
+        """Takes what was just numbered."""
+        self._new.append(piece)
 
     def load(self, number: int, piece: _Piece) -> None:
         """Takes a sealed piece back, in the order of the numbers."""
@@ -150,8 +152,13 @@ class OpenWindows:
             return
         starts = np.where(late, self._clockwork.start(clock), self._clockwork.start(timestamps))
         events = _Events(frame, late)
+        windows, numbered = [], []
         for start, places in self._by_window(starts):
-            self._windows.setdefault(start, _Window()).add(events, places)
+            windows.append(self._windows.setdefault(start, _Window()))
+            numbered.append(windows[-1].number(events, places))
+        texts = [_parts(frame, [new[i] for _, new in numbered]) for i, frame in enumerate(events.texts)]
+        for i, (window, (rows, _)) in enumerate(zip(windows, numbered, strict=True)):
+            window.take(_Piece(rows, [parts[i] for parts in texts]))
 
     def _by_window(self, starts: Millis) -> Iterator[tuple[int, Ints]]:
         order = sorting((starts - starts.min()) // self._clockwork.window_ms)
@@ -202,21 +209,34 @@ class OpenWindows:
         return pl.concat(_shaped(frame, scope, self._clockwork.window_ms) for scope, frame in scoped.items())
 
 
+def _parts(frame: pl.DataFrame, places: list[Ints]) -> list[pl.DataFrame]:
+    """The rows at these places, taken out at once."""
+    found = owned(frame[np.concatenate(places)])
+    ends = np.cumsum([len(some) for some in places])
+    return [found[end - len(some) : end] for end, some in zip(ends, places, strict=True)]
+
+
 def _side_by_side(pieces: Mapping[int, _Piece]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, Rows]:
     """Profiles, tracks and users with their window, and events, with codes that count on from window to window."""
-    texts: list[list[pl.DataFrame]] = [[] for _ in _TEXTS]
-    rows, sizes = [], np.zeros(len(_TEXTS), np.int32)
-    for start, piece in pieces.items():
-        rows.append(piece.rows.copy() if rows else piece.rows)
-        if len(rows) > 1:
-            rows[-1][:, 0] += KINDS * sizes[0]
-            rows[-1][:, 1] += sizes[1]
-            rows[-1][:, 2] += np.where(rows[-1][:, 2] < 0, 0, sizes[2])
-        for i, frame in enumerate(piece.texts):
-            texts[i].append(frame.with_columns(window=pl.lit(start, pl.Int64)))
-            sizes[i] += frame.height
-    profiles, tracks, users = (pl.concat(some, rechunk=True) for some in texts)
-    return profiles, tracks, users, np.concatenate(rows) if len(rows) > 1 else rows[0]
+    heights = np.array([[frame.height for frame in piece.texts] for piece in pieces.values()], np.int32)
+    offsets = np.cumsum(heights, axis=0, dtype=np.int32) - heights
+    rows = _joined(piece.rows for piece in pieces.values())
+    if len(pieces) > 1:
+        moves = np.repeat(offsets, [len(piece.rows) for piece in pieces.values()], axis=0)
+        rows[:, 0] += KINDS * moves[:, 0]
+        rows[:, 1] += moves[:, 1]
+        rows[:, 2] += np.where(rows[:, 2] < 0, 0, moves[:, 2])
+    starts = np.fromiter(pieces, np.int64)
+    profiles, tracks, users = (
+        pl.concat(some, rechunk=True).with_columns(window=pl.Series(np.repeat(starts, heights[:, i])))
+        for i, some in enumerate(zip(*(piece.texts for piece in pieces.values()), strict=True))
+    )
+    return profiles, tracks, users, rows
+
+
+def _joined(arrays: Iterable[Rows]) -> Rows:
+    some = list(arrays)
+    return some[0] if len(some) == 1 else np.concatenate(some)
 
 
 def _told(frame: pl.DataFrame, counts: Ints, values: Coupons, ends: Ints) -> pl.DataFrame:

@@ -47,6 +47,8 @@ class LoopingBot:
     def observe(self, start: int, end: int, rows: pl.DataFrame) -> list[Alert]:
         """Judges one final window; `rows`: its plays per listener and track, as in the constructor, each once."""
         self._forget_before(start - (SPAN_WINDOWS - 1) * (end - start))
+        if rows.is_empty() and not self.raised:
+            return []
         if len(self._codes) > 2 * self.listeners + _LOOPS_MAX:
             self._number()
         self._take(start, self._with_room(rows))
@@ -61,7 +63,9 @@ class LoopingBot:
         room = _LOOPS_MAX - self.listeners
         if np.count_nonzero(new) <= room:
             return rows
-        in_order = rows.filter(pl.Series(new)).sort("tenant", pl.format("user_id={} track_id={}", "user_id", "track_id"))
+        in_order = rows.filter(pl.Series(new)).sort(
+            "tenant", pl.format("user_id={} track_id={}", "user_id", "track_id")
+        )
         return pl.concat([rows.filter(pl.Series(~new)), in_order[:room]])
 
     def _code(self, rows: pl.DataFrame) -> SmallInts:
@@ -79,7 +83,9 @@ class LoopingBot:
 
     def _plays(self, series: Series) -> tuple[list[tuple[int, int]], int]:
         """Plays in the last windows, as (window start, plays), and their sum."""
-        one = pl.DataFrame({name: [getattr(series, name)] for name in LISTENER}, schema=dict.fromkeys(LISTENER, pl.String))
+        one = pl.DataFrame(
+            {name: [getattr(series, name)] for name in LISTENER}, schema=dict.fromkeys(LISTENER, pl.String)
+        )
         code = self._code(one)
         plays = [
             (start, int(self.windows[start]["plays"][int(row)]))
@@ -101,9 +107,7 @@ def _series(rows: pl.DataFrame) -> list[Series]:
     return [Series(tenant, None, None, user, track) for tenant, user, track in rows.select(LISTENER).iter_rows()]
 
 
-def _alert(
-    status: Status, series: Series, onset: int, plays: list[tuple[int, int]], end: int, total: int
-) -> Alert:
+def _alert(status: Status, series: Series, onset: int, plays: list[tuple[int, int]], end: int, total: int) -> Alert:
     return Alert(
         detector="looping_bot",
         kind="looping_bot",

@@ -50,7 +50,7 @@ def test_long_and_short_lists_stand_side_by_side() -> None:
     sizes = [50_000, 3, 0, 20_000]
     lists = [coupons(stable_hashes(pl.Series(people(size, size), dtype=pl.String))).tolist() for size in sizes]
     found = each_alone(pl.Series([*lists, None], dtype=pl.List(pl.UInt32)))
-    assert [len(one) for one in found] [1:3]== [3, 0]
+    assert [len(one) for one in found][1:3] == [3, 0]
     assert len(found[4]) == 0
     estimates = [estimate(sketch) for sketch in sketches(found[:4])]
     assert all(abs(e - size) <= 4 * ERROR * size for e, size in zip(estimates, sizes, strict=True))
