@@ -28,7 +28,7 @@ class SeenTracks:
         if len(self._known) > _KNOWN_MAX:
             self._known = Codes()
         columns = ["tenant", "track_id", *CONTEXT]
-        marks = frame.select(pl.struct(columns).hash()).to_series().to_numpy()
+        marks = frame.select(pl.struct(columns).hash()).to_series().to_numpy(writable=True)
         _, new = self._known.of(Hashes(marks, marks))
         if not len(new):
             return pl.DataFrame()

@@ -58,7 +58,7 @@ def hashes(frame: pl.DataFrame, columns: Sequence[str]) -> Hashes:
 
 
 def _mixed(columns: list[Keys]) -> Keys:
-    mixed = columns[0]
+    mixed = columns[0].copy()
     for column in columns[1:]:
         mixed = mixed * _MIX + column
     return mixed

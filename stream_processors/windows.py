@@ -241,10 +241,9 @@ def _joined(arrays: Iterable[Rows]) -> Rows:
 
 def _told(frame: pl.DataFrame, counts: Ints, values: Coupons, ends: Ints) -> pl.DataFrame:
     """The rows that count anything."""
-    some = pl.DataFrame(counts, schema=COUNTS).with_columns(listed(values, ends))
-    counts_any = counts.any(axis=1)
-    found = frame.hstack(some)
-    return found if counts_any.all() else found.filter(pl.Series(counts_any))
+    found = frame.hstack(pl.DataFrame(counts, schema=COUNTS)).with_columns(listed(values, ends))
+    is_counted = counts.any(axis=1)
+    return found if is_counted.all() else found.filter(pl.Series(is_counted))
 
 
 def _shaped(frame: pl.DataFrame, scope: str, size_ms: int) -> pl.DataFrame:

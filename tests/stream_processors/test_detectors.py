@@ -7,9 +7,11 @@ import random
 from pathlib import Path
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream_processors.detectors import looping_bot
 from stream_processors.detectors.alert import Alert, Series
 from stream_processors.detectors.looping_bot import LISTENER, LoopingBot
 from stream_processors.detectors.skip_rate import SkipRate
@@ -118,6 +120,18 @@ def test_looping_bots_are_those_of_a_plain_loop(log: list[tuple[int, dict[str, i
         assert wanted == [(a.series.user_id, a.status, a.onset, a.observed, a.evidence["windows"]) for a in found]
         if restart:
             detector = LoopingBot(detector.windows, detector.raised)
+
+
+def test_memory_for_listeners_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """When it is full, those who are watched already go on, and the first in order come in."""
+    monkeypatch.setattr(looping_bot, "_LOOPS_MAX", 2)
+    detector, users = LoopingBot(), "dbac"
+    for w in range(4):
+        rows = played({Series("default", None, None, user, "t"): 6 for user in users[: 1 + 3 * min(w, 1)]})
+        alerts = detector.observe(w * MINUTE, (w + 1) * MINUTE, rows)
+    assert detector.listeners == 2
+    assert [alert.series.user_id for alert in alerts] == ["d"]
+    assert [a.series.user_id for a in detector.observe(4 * MINUTE, 5 * MINUTE, rows)] == ["a"]
 
 
 def test_every_alert_has_deterministic_keys_evidence_and_a_runbook() -> None:
