@@ -19,7 +19,7 @@ from stream_processors.idle import Idle
 from stream_processors.merge import MergeState, Part
 from stream_processors.outbox import Outbox
 from stream_processors.partition import PartitionState, Result
-from stream_processors.sketch import estimate, to_bytes
+from stream_processors.sketch import estimates, sketches
 from stream_processors.transport import EventBatch
 from stream_processors.wire import BadRecord, Decoded, Wire
 
@@ -192,9 +192,8 @@ class MergeAgent:
                 emitted_at=pl.lit(now_ms),
             )
             if is_rollup:
-                sketches = [to_bytes(one.to_numpy()) for one in shown["coupons"]]
-                users = [estimate(sketch) for sketch in sketches]
-                shown = shown.with_columns(users=pl.Series(users), users_sketch=pl.Series(sketches, dtype=pl.Binary))
+                written = sketches(shown["coupons"])
+                shown = shown.with_columns(users=estimates(shown["coupons"], written), users_sketch=written)
             self._outbox.emit_rows(topic, self._codecs[topic], shown, "window_id")
             if emit == "final":
                 for scope, count in shown.group_by("scope").len().iter_rows():

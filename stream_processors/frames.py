@@ -6,17 +6,21 @@ import io
 
 import polars as pl
 
+_FILE = b"ARROW1"
+"""Older releases told parts of windows as Arrow files; they may still be in the log."""
+
 
 def to_bytes(frame: pl.DataFrame) -> bytes:
-    """Arrow IPC, lz4; the same frame gives the same bytes."""
+    """Arrow IPC as a stream, lz4; the same frame gives the same bytes."""
     out = io.BytesIO()
-    frame.write_ipc(out, compression="lz4")
+    frame.write_ipc_stream(out, compression="lz4")
     return out.getvalue()
 
 
 def from_bytes(data: bytes) -> pl.DataFrame:
     """The frame of `to_bytes`."""
-    return pl.read_ipc(io.BytesIO(data))
+    read = pl.read_ipc if data.startswith(_FILE) else pl.read_ipc_stream
+    return read(io.BytesIO(data))
 
 
 _INLINE_BYTES = 12

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import msgspec
 import polars as pl
@@ -13,13 +14,14 @@ from schemas.event_time import Windows as Clockwork
 from stream_processors import frames
 from stream_processors.detectors.alert import Alert, Series
 from stream_processors.detectors.baseline import Baseline
-from stream_processors.detectors.looping_bot import Loop, LoopingBot
+from stream_processors.detectors.looping_bot import LISTENER, LoopingBot
 from stream_processors.detectors.skip_rate import SkipRate
 from stream_processors.detectors.volume import Volume
-from stream_processors.rollups import merged
+from stream_processors.rollups import by_window, merged
 from stream_processors.segment import Segment
 from stream_processors.windows import IDENTITY, PARTIAL_SCHEMA
 
+_NO_LOOPS = pl.DataFrame(schema={"window": pl.Int64, **dict.fromkeys(LISTENER, pl.String), "plays": pl.Int64})
 _JUDGED = ["tenant", "platform", "country"]
 _END = pl.col("window") + pl.col("size_ms")
 _GAP_MAX_WINDOWS = 120
@@ -57,13 +59,13 @@ class _Judges(msgspec.Struct):
 
     volume: list[tuple[Series, Baseline]]
     skip_rate: list[tuple[Series, Baseline]]
-    looping_bot: list[tuple[Series, Loop]]
+    looping_bot: list[tuple[Series, int]]
 
 
 class MergeState:
     """Waiting parts and the detectors: a function of the `window-partials` log up to `next` alone."""
 
-    VERSION = 2
+    VERSION = 3
 
     def __init__(
         self,
@@ -80,14 +82,16 @@ class MergeState:
         }
         self._clockwork = clockwork
         self._partitions = partitions
-        waiting = {int(name[8:]): data for name, data in segments.items() if name.startswith("waiting/")}
-        self._waiting = {number: frames.from_bytes(data) for number, data in sorted(waiting.items())}
-        self._number = max(waiting, default=-1) + 1
+        waiting = {name: name.split("/") for name in segments if name.startswith("waiting/")}
+        numbered = sorted((int(number), int(partition), name) for name, (_, number, partition) in waiting.items())
+        self._waiting = {(number, partition): frames.from_bytes(segments[name]) for number, partition, name in numbered}
+        self._number = numbered[-1][0] + 1 if numbered else 0
         self._early: dict[int, pl.DataFrame] = {}
         judges = msgspec.json.decode(segments["judges"], type=_Judges) if "judges" in segments else _Judges([], [], [])
         self._volume = Volume(dict(judges.volume))
         self._skip_rate = SkipRate(dict(judges.skip_rate))
-        self._looping_bot = LoopingBot(dict(judges.looping_bot))
+        plays = {int(name[6:]): frames.from_bytes(data) for name, data in segments.items() if name.startswith("plays/")}
+        self._looping_bot = LoopingBot(plays, dict(judges.looping_bot))
 
     @property
     def watermark_clock(self) -> int:
@@ -97,12 +101,9 @@ class MergeState:
     @property
     def open_alerts(self) -> dict[str, int]:
         """Raised and unresolved alerts by detector."""
-        watched = (
-            (self._volume.name, self._volume.baselines),
-            (self._skip_rate.name, self._skip_rate.baselines),
-            (self._looping_bot.name, self._looping_bot.loops),
-        )
-        return {name: sum(one.raised for one in series.values()) for name, series in watched}
+        by_baseline = (self._volume, self._skip_rate)
+        counts = {judge.name: sum(one.raised for one in judge.baselines.values()) for judge in by_baseline}
+        return {**counts, self._looping_bot.name: len(self._looping_bot.raised)}
 
     def add(self, part: Part) -> tuple[pl.DataFrame, list[Alert]]:
         """Takes one part; returns the windows that are final now (PARTIAL_SCHEMA without listeners) and alerts.
@@ -113,9 +114,10 @@ class MergeState:
             self._early[part.partition] = part.rows
             return pl.DataFrame(schema=PARTIAL_SCHEMA), []
         known = self._clockwork.closed_before(self.clocks.get(part.partition, 0))
-        rows = part.rows.filter(max(known, self.final_before) < _END)
+        _, rows = _split(part.rows, max(known, self.final_before))
         if rows.height:
-            self._keep(rows.with_columns(partition=pl.lit(part.partition)))
+            self._waiting[self._number, part.partition] = rows
+            self._number += 1
         self.clocks[part.partition] = max(part.clock, self.clocks.get(part.partition, 0))
         border = self._clockwork.closed_before(self.watermark_clock)
         if border <= self.final_before:
@@ -128,32 +130,33 @@ class MergeState:
         if not told:
             return pl.DataFrame(schema=PARTIAL_SCHEMA)
         borders = {partition: self._clockwork.closed_before(self.clocks.get(partition, 0)) for partition in told}
-        rows = [rows.filter(max(borders[partition], self.final_before) < _END) for partition, rows in told.items()]
-        rows += [rows.drop("partition") for rows in self._waiting.values()]
+        rows = [_split(rows, max(borders[partition], self.final_before))[1] for partition, rows in told.items()]
+        rows += self._waiting.values()
         is_minute = pl.col("size_ms") == self._clockwork.window_ms
-        return merged(pl.concat(rows).filter(is_minute, pl.col("scope") != "listener")).sort(IDENTITY)
-
-    def _keep(self, rows: pl.DataFrame) -> None:
-        self._waiting[self._number] = rows
-        self._number += 1
+        return merged(pl.concat(rows).filter(is_minute, pl.col("scope") != "listener"))
 
     def _finish(self, border: int) -> tuple[pl.DataFrame, list[Alert]]:
         before, self.final_before = self.final_before, border
-        if not self._waiting:
+        done: dict[int, list[pl.DataFrame]] = {}
+        for key, rows in self._waiting.items():
+            ended, left = _split(rows, border)
+            if ended.height:
+                done.setdefault(key[1], []).append(ended)
+                self._waiting[key] = left
+        self._waiting = {key: rows for key, rows in self._waiting.items() if rows.height}
+        if not done:
             return pl.DataFrame(schema=PARTIAL_SCHEMA), self._silence(before, border)
-        waiting = pl.concat(self._waiting.values()).unique([*IDENTITY, "partition"], keep="last")
-        self._waiting = {}
-        left = waiting.filter(border < _END)
-        if left.height:
-            self._keep(left)
-        done = waiting.filter(border >= _END)
+        final = merged(pl.concat(rows for parts in done.values() for rows in _told_once(parts)))
         is_minute = pl.col("size_ms") == self._clockwork.window_ms
-        minutes, larger = merged(done.filter(is_minute)).sort(IDENTITY), merged(done.filter(~is_minute)).sort(IDENTITY)
+        minutes, larger = final.filter(is_minute), final.filter(~is_minute)
         alerts, at = [], before
-        for (window,), rows in minutes.partition_by("window", as_dict=True, maintain_order=True).items():
-            alerts += self._silence(at, int(window))
-            alerts += self._judge(int(window), rows)
-            at = int(window) + self._clockwork.window_ms
+        series = minutes.filter(pl.col("scope") == "series")
+        counts = series.group_by("window", *_JUDGED, "event_type").agg(pl.col("events").sum())
+        loops = by_window(minutes.filter(pl.col("scope") == "listener").select("window", *LISTENER, "plays"))
+        for window, by_kind in sorted(by_window(counts).items()):
+            alerts += self._silence(at, window)
+            alerts += self._judge(window, by_kind, loops.get(window, _NO_LOOPS))
+            at = window + self._clockwork.window_ms
         alerts += self._silence(at, border)
         return pl.concat((minutes.filter(pl.col("scope") != "listener"), larger)), alerts
 
@@ -163,27 +166,21 @@ class MergeState:
             return []
         return [a for w in range(start, end, size) for a in self._volume.observe(w, w + size, {})]
 
-    def _judge(self, start: int, rows: pl.DataFrame) -> list[Alert]:
+    def _judge(self, start: int, by_kind: pl.DataFrame, loops: pl.DataFrame) -> list[Alert]:
         end = start + self._clockwork.window_ms
         events: dict[Series, int] = {}
         plays: dict[Series, int] = {}
         skips: dict[Series, int] = {}
-        by_kind = rows.filter(pl.col("scope") == "series").group_by(*_JUDGED, "event_type", maintain_order=True)
-        for tenant, platform, country, kind, count in by_kind.agg(pl.col("events").sum()).iter_rows():
+        for _, tenant, platform, country, kind, count in by_kind.iter_rows():
             counted = {"play": plays, "skip": skips}.get(kind)
             for series in {Series(tenant, platform), Series(tenant, platform, country)}:
                 events[series] = events.get(series, 0) + count
                 if counted is not None:
                     counted[series] = counted.get(series, 0) + count
-        listeners = rows.filter(pl.col("scope") == "listener").select("tenant", "user_id", "track_id", "plays")
-        loops = {
-            Series(tenant, user_id=user, track_id=track): started
-            for tenant, user, track, started in listeners.iter_rows()
-        }
         return [
             *self._volume.observe(start, end, events),
             *self._skip_rate.observe(start, end, plays, skips),
-            *self._looping_bot.observe(start, end, loops),
+            *self._looping_bot.observe(start, end, loops.drop("window")),
         ]
 
     def header(self) -> dict[str, int]:
@@ -194,8 +191,10 @@ class MergeState:
     def segments(self) -> dict[str, Segment]:
         """The waiting parts and the detectors' memory."""
         found = {"judges": Segment(self.final_before, self._judges)}
-        for number, rows in self._waiting.items():
-            found[f"waiting/{number}"] = Segment(number, lambda rows=rows: frames.to_bytes(rows))  # type: ignore[misc]
+        for (number, partition), rows in self._waiting.items():
+            found[f"waiting/{number}/{partition}"] = Segment(rows.height, lambda rows=rows: frames.to_bytes(rows))  # type: ignore[misc]
+        for start, plays in self._looping_bot.windows.items():
+            found[f"plays/{start}"] = Segment(start, lambda plays=plays: frames.to_bytes(plays))  # type: ignore[misc]
         return found
 
     def _judges(self) -> bytes:
@@ -203,6 +202,23 @@ class MergeState:
             _Judges(
                 list(self._volume.baselines.items()),
                 list(self._skip_rate.baselines.items()),
-                list(self._looping_bot.loops.items()),
+                list(self._looping_bot.raised.items()),
             )
         )
+
+
+def _split(rows: pl.DataFrame, border: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """(windows that end at or before `border`, the others)."""
+    ends = rows["window"] + rows["size_ms"]
+    if rows.is_empty() or int(ends.max()) <= border:  # type: ignore[arg-type]
+        return rows, rows[:0]
+    is_ended = ends <= border
+    return (rows.filter(is_ended), rows.filter(~is_ended)) if is_ended.any() else (rows[:0], rows)
+
+
+def _told_once(parts: list[pl.DataFrame]) -> list[pl.DataFrame]:
+    """What one partition told, in order: large windows come in pieces, and after a replay a piece may come again."""
+    ends = [part["window"] + part["size_ms"] for part in parts]
+    if all(int(a.max()) < int(b.min()) for a, b in pairwise(ends)):  # type: ignore[arg-type]
+        return parts
+    return [pl.concat(parts).unique(IDENTITY, keep="last")]

@@ -11,9 +11,11 @@ from collections.abc import Mapping
 import polars as pl
 
 from stream_processors import frames
+from stream_processors.codes import Codes, hashes, owned
+from stream_processors.counting import COUNTS, summed
 from stream_processors.segment import Segment
 from stream_processors.sketch import united
-from stream_processors.windows import COUNTS, IDENTITY, PARTIAL_SCHEMA
+from stream_processors.windows import IDENTITY, PARTIAL_SCHEMA
 
 SIZES_MS = (300_000, 3_600_000, 86_400_000)
 """5 minutes, 1 hour and 1 day, in UTC."""
@@ -46,9 +48,9 @@ class Rollups:
 
     def _take(self, closed: pl.DataFrame, size_ms: int) -> None:
         rows = closed.with_columns(pl.col("window") // size_ms * size_ms, size_ms=pl.lit(size_ms, pl.Int64))
-        for (start,), part in rows.partition_by("window", as_dict=True).items():
-            held = self._parts.setdefault((size_ms, int(start)), {})
-            held[max(held, default=-1) + 1] = frames.compacted(part)
+        for start, part in by_window(rows).items():
+            held = self._parts.setdefault((size_ms, start), {})
+            held[max(held, default=-1) + 1] = part
 
     def segments(self) -> dict[str, Segment]:
         """Size, start and number, as in the constructor."""
@@ -59,9 +61,17 @@ class Rollups:
         }
 
 
+def by_window(rows: pl.DataFrame) -> dict[int, pl.DataFrame]:
+    """The rows of each window, by its start."""
+    if rows.is_empty() or rows["window"].min() == rows["window"].max():
+        return {rows["window"][0]: rows} if rows.height else {}
+    return {start: part for (start,), part in rows.partition_by("window", as_dict=True).items()}
+
+
 def merged(parts: pl.DataFrame) -> pl.DataFrame:
     """Rows of `PARTIAL_SCHEMA`, one for each window and series or track: counts added, users united."""
+    codes, first = Codes().of(hashes(parts, IDENTITY))
+    counts = summed(parts.select(COUNTS).to_numpy(), codes, len(first))
     has_users = parts["coupons"].null_count() < parts.height
-    users = [pl.col("coupons").explode(empty_as_null=False).drop_nulls()] if has_users else [pl.col("coupons").first()]
-    rows = parts.group_by(IDENTITY).agg(pl.col(COUNTS).sum(), *users)
-    return (rows.with_columns(united(rows["coupons"])) if has_users else rows).select(PARTIAL_SCHEMA.keys())
+    users = united(parts["coupons"], codes, len(first)) if has_users else parts["coupons"][: len(first)]
+    return owned(parts.select(IDENTITY)[first]).hstack(pl.DataFrame(counts, schema=COUNTS)).with_columns(users)

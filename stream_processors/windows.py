@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -12,35 +13,19 @@ from schemas.codec import schema
 from schemas.event_time import Millis
 from schemas.event_time import Windows as Clockwork
 from stream_processors import frames
+from stream_processors.codes import Codes, Hashed, hashes, owned
+from stream_processors.counting import COUNTS, KINDS, Counted, Rows
+from stream_processors.lanes import Bools, Ints, sorting
 from stream_processors.segment import Segment
-from stream_processors.sketch import coupons, stable_hashes
+from stream_processors.sketch import Coupons, coupons, listed, stable_hashes
 
 EVENT_TYPE = pl.Enum(
     next(f["type"]["symbols"] for f in schema("listening_event")["fields"] if f["name"] == "event_type")
 )
 
-SERIES = ["tenant", "event_type", "platform", "country", "app_version"]
-TRACK = ["tenant", "track_id"]
-KEYS = [*SERIES, "track_id", "user_id"]
 DIMENSIONS = ["tenant", "event_type", "platform", "country", "app_version", "track_id", "user_id"]
-_TYPES = {"play": "plays", "pause": "pauses", "skip": "skips", "like": "likes", "share": "shares"}
-_HEARD = ["ms_played", "completed_ms", "duration_ms"]
-COUNTS = ["events", "users", *_TYPES.values(), *_HEARD, "late_count"]
 
 Schema = dict[str, pl.DataType | type[pl.DataType]]
-OPEN_SCHEMA: Schema = {
-    "window": pl.Int64,
-    "tenant": pl.String,
-    "event_type": EVENT_TYPE,
-    "platform": pl.String,
-    "country": pl.String,
-    "app_version": pl.String,
-    "track_id": pl.String,
-    "user_id": pl.String,
-    "events": pl.Int64,
-    **dict.fromkeys(_HEARD, pl.Int64),
-    "late_count": pl.Int64,
-}
 PARTIAL_SCHEMA: Schema = {
     "window": pl.Int64,
     "size_ms": pl.Int64,
@@ -54,51 +39,211 @@ IDENTITY = ["window", "size_ms", "scope", *DIMENSIONS]
 LOOP_MIN_PLAYS = 2
 """A listener who starts one track so often within a window is named to the looping-bot detector."""
 
-_SEGMENTS_MAX = 128
-"""So many segments of one window are folded into one."""
+_TEXTS = (["tenant", "platform", "country", "app_version"], ["tenant", "track_id"], ["user_id"])
+"""What profile, track and user of an event are."""
 
-_FOLD_ROWS = 200_000
+_PIECES_MAX = 128
+"""So many pieces of one window are joined to one."""
 
 
-def partial(cells: pl.DataFrame, size_ms: int) -> pl.DataFrame:
-    """What windows of one partition say: rows of scope `series`, `track` and `listener` per window.
+@dataclass(frozen=True)
+class _Piece:
+    """Events of one window as codes, and the texts of the codes that are new in it: a frame for each of `_TEXTS`."""
 
-    Users are the Kafka key, so distinct users of different partitions add up. Their coupons are for larger windows.
-    """
-    in_time = cells.filter(pl.col("events") > 0)
-    users = in_time.select("user_id").unique()
-    users = users.with_columns(coupon=pl.Series(coupons(stable_hashes(users["user_id"])), dtype=pl.UInt32))
-    in_time = in_time.join(users, on="user_id", how="left")
-    late = cells.filter(pl.col("late_count") > 0).group_by("window", *SERIES).agg(pl.col("late_count").sum())
-    series = (
-        _per_user(in_time, ["window", *SERIES])
-        .with_columns(
-            pl.when(pl.col("event_type") == name).then("events").otherwise(0).alias(column)
-            for name, column in _TYPES.items()
+    rows: Rows
+    texts: Sequence[pl.DataFrame]
+
+    @classmethod
+    def joined(cls, pieces: Sequence[_Piece]) -> _Piece:
+        """Pieces that follow one another in their window."""
+        texts = zip(*(piece.texts for piece in pieces), strict=True)
+        return cls(_joined(piece.rows for piece in pieces), [pl.concat(some, rechunk=True) for some in texts])
+
+    def encode(self) -> bytes:
+        """A frame of a single row: its columns are lists of different lengths."""
+        lists = [pl.Series(f"row/{i}", column).shrink_dtype() for i, column in enumerate(self.rows.T)]
+        lists += [column.alias(f"{i}/{column.name}") for i, frame in enumerate(self.texts) for column in frame]
+        return frames.to_bytes(pl.DataFrame([one.implode() for one in lists]))
+
+    @classmethod
+    def decode(cls, data: bytes) -> _Piece:
+        """The piece of `encode`."""
+        lists = {one.name: one.explode(empty_as_null=False) for one in frames.from_bytes(data)}
+        rows = np.stack([lists[f"row/{i}"].cast(pl.Int32).to_numpy() for i in range(5)], axis=1)
+        texts = [pl.DataFrame({name: lists[f"{i}/{name}"] for name in names}) for i, names in enumerate(_TEXTS)]
+        return cls(np.ascontiguousarray(rows), texts)
+
+
+class _Events:
+    """A batch in columns: texts and their hashes by `_TEXTS`, kind (place in EVENT_TYPE), and numbers without nulls."""
+
+    def __init__(self, frame: pl.DataFrame, late: Bools) -> None:
+        hashed = Hashed(frame, list(dict.fromkeys(name for names in _TEXTS for name in names)))
+        timed = pl.col("ms_played").is_not_null() & (pl.col("duration_ms") > 0)
+        numbers = frame.select(
+            pl.col("event_type").cast(EVENT_TYPE).to_physical(),
+            pl.col("ms_played").fill_null(0),
+            duration_ms=pl.when(timed).then("duration_ms").otherwise(0),
         )
-        .join(late, on=["window", *SERIES], how="full", coalesce=True, nulls_equal=True)
-    )
-    typed = in_time.with_columns(
-        pl.when(pl.col("event_type") == name).then("events").otherwise(0).alias(column)
-        for name, column in _TYPES.items()
-    )
-    tracks = _per_user(typed, ["window", *TRACK], list(_TYPES.values()))
-    listeners = (
-        in_time.filter(pl.col("event_type") == "play")
-        .group_by("window", "tenant", "user_id", "track_id")
-        .agg(pl.col("events").sum().alias("plays"))
-        .filter(pl.col("plays") >= LOOP_MIN_PLAYS)
-    )
-    scoped = (("series", series), ("track", tracks), ("listener", listeners))
-    return pl.concat(_shaped(frame, scope, size_ms) for scope, frame in scoped)
+        self.texts = [frame.select(names) for names in _TEXTS]
+        self.hashes = [hashed.of(names) for names in _TEXTS]
+        self.kind, self.ms_played, self.duration_ms = (column.to_numpy() for column in numbers)
+        self.late = late
 
 
-def _per_user(cells: pl.DataFrame, dimensions: list[str], more: list[str] | None = None) -> pl.DataFrame:
-    sums = [pl.col(name).sum() for name in ("events", *_HEARD, *(more or []))]
-    by_user = cells.group_by(*dimensions, "user_id").agg(*sums, pl.col("coupon").first())
-    return by_user.group_by(dimensions).agg(
-        *sums, pl.len().cast(pl.Int64).alias("users"), pl.col("coupon").alias("coupons")
+class _Window:
+    """An open window, in pieces: those that a snapshot has seen do not change any more."""
+
+    def __init__(self) -> None:
+        self._codes = [Codes() for _ in _TEXTS]
+        self._sealed: dict[int, _Piece] = {}
+        self._new: list[_Piece] = []
+
+    def number(self, events: _Events, places: Ints) -> tuple[Rows, list[Ints]]:
+        """(the events at these places as codes, places of the events that name new profiles, tracks and users)."""
+        rows, new = np.empty((len(places), 5), np.int32), []
+        for i, (codes, known) in enumerate(zip(self._codes, events.hashes, strict=True)):
+            rows[:, i], first = codes.of(known[places])
+            new.append(places[first])
+        rows[:, 0] = rows[:, 0] * KINDS + events.kind[places]
+        rows[events.late[places], 2] = -1
+        rows[:, 3], rows[:, 4] = events.ms_played[places], events.duration_ms[places]
+        return rows, new
+
+    def take(self, piece: _Piece) -> None:
+        """Takes what was just numbered."""
+        self._new.append(piece)
+
+    def load(self, number: int, piece: _Piece) -> None:
+        """Takes a sealed piece back, in the order of the numbers."""
+        for codes, texts in zip(self._codes, piece.texts, strict=True):
+            codes.of(hashes(texts, texts.columns))
+        self._sealed[number] = piece
+
+    def whole(self) -> _Piece:
+        """All pieces as one."""
+        return _Piece.joined([*self._sealed.values(), *self._new])
+
+    def segments(self) -> dict[int, Segment]:
+        """The pieces by number."""
+        if self._new:
+            number = max(self._sealed, default=-1) + 1
+            if len(self._sealed) >= _PIECES_MAX:
+                self._sealed = {number: self.whole()}
+            else:
+                self._sealed[number] = _Piece.joined(self._new)
+            self._new = []
+        return {number: Segment(number, piece.encode) for number, piece in self._sealed.items()}
+
+
+class OpenWindows:
+    """The windows that are still open: every event as codes, so that users stay exact and closing counts integers."""
+
+    def __init__(self, clockwork: Clockwork, segments: Mapping[str, bytes] | None = None) -> None:
+        self._clockwork = clockwork
+        self._windows: dict[int, _Window] = {}
+        places = {name: [int(part) for part in name.split("/")] for name in segments or {}}
+        for name, (start, number) in sorted(places.items(), key=lambda item: item[1]):
+            self._windows.setdefault(start, _Window()).load(number, _Piece.decode((segments or {})[name]))
+
+    def add(self, frame: pl.DataFrame, timestamps: Millis, late: npt.NDArray[np.bool_], clock: Millis) -> None:
+        """Counts rows in their windows; a late row counts as late in the window that is current on its arrival."""
+        if frame.is_empty():
+            return
+        starts = np.where(late, self._clockwork.start(clock), self._clockwork.start(timestamps))
+        events = _Events(frame, late)
+        windows, numbered = [], []
+        for start, places in self._by_window(starts):
+            windows.append(self._windows.setdefault(start, _Window()))
+            numbered.append(windows[-1].number(events, places))
+        texts = [_parts(frame, [new[i] for _, new in numbered]) for i, frame in enumerate(events.texts)]
+        for i, (window, (rows, _)) in enumerate(zip(windows, numbered, strict=True)):
+            window.take(_Piece(rows, [parts[i] for parts in texts]))
+
+    def _by_window(self, starts: Millis) -> Iterator[tuple[int, Ints]]:
+        order = sorting((starts - starts.min()) // self._clockwork.window_ms)
+        for rows in np.split(order, np.flatnonzero(np.diff(starts[order])) + 1):
+            yield int(starts[rows[0]]), rows
+
+    def close(self, clock: int) -> pl.DataFrame:
+        """Takes out the windows that nothing can enter any more at stream time `clock`, as `PARTIAL_SCHEMA` rows."""
+        border = self._clockwork.closed_before(clock)
+        done = sorted(start for start in self._windows if start < border)
+        return self._counted({start: self._windows.pop(start) for start in done})
+
+    def early(self) -> pl.DataFrame:
+        """What the open windows say so far, as `PARTIAL_SCHEMA` rows."""
+        return self._counted(self._windows)
+
+    def segments(self) -> dict[str, Segment]:
+        """Window and number, as in the constructor."""
+        return {
+            f"{start}/{number}": segment
+            for start, window in self._windows.items()
+            for number, segment in window.segments().items()
+        }
+
+    def _counted(self, windows: Mapping[int, _Window]) -> pl.DataFrame:
+        """Rows of scope `series`, `track` and `listener` per window.
+
+        Users are the Kafka key, so distinct users of different partitions add up. Their coupons are for larger windows.
+        """
+        if not windows:
+            return pl.DataFrame(schema=PARTIAL_SCHEMA)
+        profiles, tracks, users, rows = _side_by_side({start: window.whole() for start, window in windows.items()})
+        counted = Counted(rows, KINDS * profiles.height, tracks.height, users.height)
+        coupon = coupons(stable_hashes(users["user_id"]))
+        kinds = pl.Series("event_type", EVENT_TYPE.categories)
+        series = profiles[np.repeat(np.arange(profiles.height), KINDS)].with_columns(
+            event_type=kinds[np.tile(np.arange(KINDS), profiles.height)]
+        )
+        loops = np.flatnonzero(counted.plays >= LOOP_MIN_PLAYS)
+        listeners = tracks[counted.listeners[loops, 0]].with_columns(
+            users[counted.listeners[loops, 1]]["user_id"], plays=pl.Series(counted.plays[loops])
+        )
+        scoped = {
+            "series": _told(series, counted.series, *counted.coupons_of_series(coupon)),
+            "track": _told(tracks, counted.tracks, *counted.coupons_of_tracks(coupon)),
+            "listener": listeners,
+        }
+        return pl.concat(_shaped(frame, scope, self._clockwork.window_ms) for scope, frame in scoped.items())
+
+
+def _parts(frame: pl.DataFrame, places: list[Ints]) -> list[pl.DataFrame]:
+    """The rows at these places, taken out at once."""
+    found = owned(frame[np.concatenate(places)])
+    ends = np.cumsum([len(some) for some in places])
+    return [found[end - len(some) : end] for end, some in zip(ends, places, strict=True)]
+
+
+def _side_by_side(pieces: Mapping[int, _Piece]) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, Rows]:
+    """Profiles, tracks and users with their window, and events, with codes that count on from window to window."""
+    heights = np.array([[frame.height for frame in piece.texts] for piece in pieces.values()], np.int32)
+    offsets = np.cumsum(heights, axis=0, dtype=np.int32) - heights
+    rows = _joined(piece.rows for piece in pieces.values())
+    if len(pieces) > 1:
+        moves = np.repeat(offsets, [len(piece.rows) for piece in pieces.values()], axis=0)
+        rows[:, 0] += KINDS * moves[:, 0]
+        rows[:, 1] += moves[:, 1]
+        rows[:, 2] += np.where(rows[:, 2] < 0, 0, moves[:, 2])
+    starts = np.fromiter(pieces, np.int64)
+    profiles, tracks, users = (
+        pl.concat(some, rechunk=True).with_columns(window=pl.Series(np.repeat(starts, heights[:, i])))
+        for i, some in enumerate(zip(*(piece.texts for piece in pieces.values()), strict=True))
     )
+    return profiles, tracks, users, rows
+
+
+def _joined(arrays: Iterable[Rows]) -> Rows:
+    some = list(arrays)
+    return some[0] if len(some) == 1 else np.concatenate(some)
+
+
+def _told(frame: pl.DataFrame, counts: Ints, values: Coupons, ends: Ints) -> pl.DataFrame:
+    """The rows that count anything."""
+    found = frame.hstack(pl.DataFrame(counts, schema=COUNTS)).with_columns(listed(values, ends))
+    is_counted = counts.any(axis=1)
+    return found if is_counted.all() else found.filter(pl.Series(is_counted))
 
 
 def _shaped(frame: pl.DataFrame, scope: str, size_ms: int) -> pl.DataFrame:
@@ -106,100 +251,4 @@ def _shaped(frame: pl.DataFrame, scope: str, size_ms: int) -> pl.DataFrame:
     return frame.select(
         pl.col(c).cast(t) if c in frame.columns else pl.lit(0 if c in COUNTS else None, t).alias(c)
         for c, t in PARTIAL_SCHEMA.items()
-    ).with_columns(pl.col(COUNTS).fill_null(0))
-
-
-class OpenWindows:
-    """Cells of the windows that are still open: counts by user, so that distinct users stay exact.
-
-    Rows wait until they are worth grouping, or a snapshot is due; what was grouped is a segment of the state that does
-    not change any more.
-    """
-
-    def __init__(self, clockwork: Clockwork, segments: Mapping[str, bytes] | None = None) -> None:
-        self._clockwork = clockwork
-        self._waiting: list[pl.DataFrame] = []
-        self._waiting_rows = 0
-        self._cells: dict[int, dict[int, pl.DataFrame]] = {}
-        for name, data in (segments or {}).items():
-            window, number = (int(part) for part in name.split("/"))
-            self._cells.setdefault(window, {})[number] = frames.from_bytes(data)
-
-    def add(self, frame: pl.DataFrame, timestamps: Millis, late: npt.NDArray[np.bool_], clock: Millis) -> None:
-        """Counts rows in their windows; a late row counts as late in the window that is current on its arrival."""
-        if frame.is_empty():
-            return
-        start = np.where(late, self._clockwork.start(clock), self._clockwork.start(timestamps))
-        in_time = pl.col("in_time")
-        ms_played = pl.col("ms_played").cast(pl.Int64)
-        timed = in_time & pl.col("ms_played").is_not_null() & (pl.col("duration_ms") > 0)
-        rows = (
-            frame.with_columns(in_time=pl.Series(~late))
-            .select(
-                *[name for name in KEYS if name != "event_type"],
-                pl.col("event_type").cast(EVENT_TYPE),
-                window=pl.Series(start),
-                events=in_time.cast(pl.Int64),
-                ms_played=pl.when(in_time).then(ms_played).fill_null(0),
-                completed_ms=pl.when(timed).then(pl.min_horizontal(ms_played, "duration_ms")).fill_null(0),
-                duration_ms=pl.when(timed).then(pl.col("duration_ms").cast(pl.Int64)).fill_null(0),
-                late_count=(~in_time).cast(pl.Int64),
-            )
-            .select(OPEN_SCHEMA.keys())
-        )
-        self._waiting.append(rows)
-        self._waiting_rows += rows.height
-        if self._waiting_rows >= _FOLD_ROWS:
-            self._fold()
-
-    def cells(self, start: int) -> pl.DataFrame:
-        """The cells of one open window; a key may stand in several rows."""
-        self._fold()
-        return pl.concat(self._cells[start].values())
-
-    @property
-    def starts(self) -> list[int]:
-        """Starts of the open windows."""
-        self._fold()
-        return sorted(self._cells)
-
-    def _fold(self) -> None:
-        if not self._waiting:
-            return
-        rows = _grouped(pl.concat(self._waiting))
-        self._waiting, self._waiting_rows = [], 0
-        for (window,), cells in rows.partition_by("window", as_dict=True).items():
-            held = self._cells.setdefault(int(window), {})
-            number = max(held, default=-1) + 1
-            held[number] = cells
-            if len(held) > _SEGMENTS_MAX:
-                self._cells[int(window)] = {number + 1: _grouped(pl.concat(held.values()))}
-
-    def close(self, clock: int) -> pl.DataFrame:
-        """Takes out the windows that nothing can enter any more at stream time `clock`, as `partial` rows."""
-        border = self._clockwork.closed_before(clock)
-        oldest = min((int(rows["window"].min()) for rows in self._waiting), default=border)  # type: ignore[arg-type]
-        if min(oldest, min(self._cells, default=border)) >= border:
-            return pl.DataFrame(schema=PARTIAL_SCHEMA)
-        self._fold()
-        done = [start for start in self._cells if start < border]
-        closed = pl.concat([cells for start in done for cells in self._cells.pop(start).values()])
-        return partial(closed, self._clockwork.window_ms)
-
-    def early(self) -> pl.DataFrame:
-        """What the open windows say so far, as `partial` rows."""
-        cells = [self.cells(start) for start in self.starts]
-        return partial(pl.concat(cells), self._clockwork.window_ms) if cells else pl.DataFrame(schema=PARTIAL_SCHEMA)
-
-    def segments(self) -> dict[str, Segment]:
-        """Window and number, as in the constructor."""
-        self._fold()
-        return {
-            f"{window}/{number}": Segment(number, lambda cells=cells: frames.to_bytes(cells))  # type: ignore[misc]
-            for window, held in self._cells.items()
-            for number, cells in held.items()
-        }
-
-
-def _grouped(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.group_by("window", *KEYS).agg(pl.all().sum())
+    )

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 Severity = Literal["info", "warning", "critical"]
 Status = Literal["raised", "resolved"]
 
 
-@dataclass(frozen=True)
-class Series:
+class Series(NamedTuple):
     """What an alert is about."""
 
     tenant: str
@@ -21,7 +20,7 @@ class Series:
     track_id: str | None = None
 
     def __str__(self) -> str:
-        named = [(k, v) for k, v in asdict(self).items() if v is not None and k != "tenant"]
+        named = [(k, v) for k, v in self._asdict().items() if v is not None and k != "tenant"]
         return " ".join(f"{name}={value}" for name, value in named) or "all"
 
 
@@ -47,7 +46,7 @@ class Alert:
         series = str(self.series)
         alert_id = f"{self.detector}/{self.kind}/{self.series.tenant}/{series}/{self.onset}"
         return {
-            **asdict(self.series),
+            **self.series._asdict(),
             "transition_id": f"{alert_id}/{self.status}",
             "alert_id": alert_id,
             "detector": self.detector,

@@ -13,7 +13,7 @@ from schemas.event_time import Windows
 from stream_processors.merge import MergeState, Part
 from stream_processors.partition import PartitionState
 from stream_processors.rollups import SIZES_MS
-from stream_processors.sketch import estimate, to_bytes
+from stream_processors.sketch import estimate, sketches
 from tests.oracle import COUNTS, DIMENSIONS, Oracle
 from tests.stream_processors.logs import START_MS, decoded, events
 
@@ -56,7 +56,7 @@ def test_larger_windows_equal_the_oracle(log: list[list[Any]], step: int, restar
             expected[whole][COUNTS.index("users")] = len(people[whole])
     found = {}
     for row in pl.concat(final).filter(pl.col("size_ms") > CLOCKWORK.window_ms).iter_rows(named=True):
-        row["users"] = estimate(to_bytes(pl.Series(row["coupons"], dtype=pl.UInt32).to_numpy()))
+        row["users"] = estimate(sketches(pl.Series([row["coupons"]], dtype=pl.List(pl.UInt32)))[0])
         key = (row["size_ms"], row["window"], *(row[name] for name in DIMENSIONS))
         assert key not in found
         found[key] = [row[name] for name in COUNTS]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_processors.sketch import coupons, estimate, stable_hashes, to_bytes, united
+from stream_processors.sketch import coupons, estimate, sketches, stable_hashes, united
 
 ERROR = 1.04 / 64
 """Relative standard error of 4,096 registers."""
@@ -17,7 +17,11 @@ ERROR = 1.04 / 64
 
 def sketch_of(ids: list[str]) -> bytes:
     many = coupons(stable_hashes(pl.Series(ids, dtype=pl.String)))
-    return to_bytes(united(pl.Series([many.tolist()], dtype=pl.List(pl.UInt32)))[0].to_numpy())
+    return sketches(each_alone(pl.Series([many.tolist()], dtype=pl.List(pl.UInt32))))[0]
+
+
+def each_alone(lists: pl.Series) -> pl.Series:
+    return united(lists, np.arange(len(lists), dtype=np.int32), len(lists))
 
 
 def people(count: int, seed: int = 0) -> list[str]:
@@ -45,10 +49,10 @@ def test_long_and_short_lists_stand_side_by_side() -> None:
     """Only long lists are reduced, each in its place; their estimate stays."""
     sizes = [50_000, 3, 0, 20_000]
     lists = [coupons(stable_hashes(pl.Series(people(size, size), dtype=pl.String))).tolist() for size in sizes]
-    found = united(pl.Series([*lists, None], dtype=pl.List(pl.UInt32)))
-    assert found[4] is None
-    assert [len(one) for one in found[1:3]] == [3, 0]
-    estimates = [estimate(to_bytes(one.to_numpy())) for one in found[:4]]
+    found = each_alone(pl.Series([*lists, None], dtype=pl.List(pl.UInt32)))
+    assert [len(one) for one in found][1:3] == [3, 0]
+    assert len(found[4]) == 0
+    estimates = [estimate(sketch) for sketch in sketches(found[:4])]
     assert all(abs(e - size) <= 4 * ERROR * size for e, size in zip(estimates, sizes, strict=True))
     assert max(len(one) for one in found[:4]) <= 4096
 
