@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from schemas.kernel import kernel
-from stream_processors.lanes import Bools, Ints, Keys
+
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: keys that differ little fall on places that differ much
 _ONE = np.uint64(1)
@@ -27,6 +31,15 @@ class Places:
     def have_room(self, keys: int) -> bool:
         """Whether so many more may come."""
         return 2 * (self._count + keys) <= len(self._keys)
+
+    @property
+    def slots(self) -> Keys:
+        """The table, for kernels that put keys where `place_of` says; there must be room, and `have_come` be told."""
+        return self._keys
+
+    def have_come(self, keys: int) -> None:
+        """So many have been put into the slots by another kernel."""
+        self._count += keys
 
     def put(self, keys: Keys) -> tuple[Ints, Bools]:
         """(place, whether it came just now) of each key; of equal keys in one call, the first has come just now."""

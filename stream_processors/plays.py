@@ -3,22 +3,51 @@
 Events are taken in the order of the log, which for one listener is the order in which the client sent them. The rows
 are a function of the log alone, whatever the batches are and whenever they are folded. The rules stand in listens.py.
 
-Listeners, devices and tracks are told apart by 63-bit hashes: two of n are taken for one with a chance of n^2 / 2^64
-(5e-8 at a million).
+Listeners, devices and tracks are told apart by 64-bit hashes: two of n are taken for one with a chance of n^2 / 2^65
+(3e-8 at a million).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import polars as pl
 
-from stream_processors import lanes
-from stream_processors.listens import HEAD, MOVE, PLAY, TOLD, fold
-from stream_processors.open_rows import OpenRows
-from stream_processors.row_table import RowTable
+from stream_processors.listens import LANE, PAUSE, PLAY, SKIP, STRETCH, TIMEOUT, expire, fold
+from stream_processors.open_rows import OpenRows, Schema
+from stream_processors.row_table import NEVER, Records
 from stream_processors.segment import Segment
 from stream_processors.windows import EVENT_TYPE
+
+_ENDED_BY = pl.Enum([*EVENT_TYPE.categories[: SKIP + 1], "timeout"])
+assert [_ENDED_BY.categories[kind] for kind in (PLAY, PAUSE, SKIP, TIMEOUT)] == ["play", "pause", "skip", "timeout"]
+
+_TEXTS = ["tenant", "source", "user_id", "track_id", "platform", "country", "device", "session_id"]
+_NUMBERS: Schema = {
+    "key": pl.UInt64,
+    "track": pl.UInt64,
+    "kind": pl.UInt8,
+    "timestamp": pl.Int64,
+    "clock": pl.Int64,
+    "position_ms": pl.Int32,
+    "ms_played": pl.Int32,
+    "duration_ms": pl.Int64,
+}
+_ROW: Schema = {
+    "play_id": pl.String,
+    **dict.fromkeys(_TEXTS, pl.String),
+    "started_at": pl.Int64,
+    "ended_at": pl.Int64,
+    "ended_by": pl.String,
+    "ms_played": pl.Int64,
+    "duration_ms": pl.Int32,
+    "completion": pl.Float64,
+    "is_stream": pl.Boolean,
+    "is_scrobble": pl.Boolean,
+    "listen_id": pl.String,
+    "stretch": pl.Int32,
+}
 
 
 class OpenPlays:
@@ -26,22 +55,29 @@ class OpenPlays:
 
     def __init__(self, timeout_ms: int, segments: Mapping[str, bytes] | None = None) -> None:
         self._timeout_ms = timeout_ms
-        self._open = OpenRows(RowTable(HEAD, TOLD, ["duration_ms"]), segments or {})
+        texts = dict.fromkeys(["play_id", *_TEXTS], "text") | {"listen_id": "listen"}
+        self._open = OpenRows(LANE, _NUMBERS, texts, timeout_ms, segments or {})
 
     def add(self, frame: pl.DataFrame) -> None:
         """Takes events in the order of the log: the event's columns with `timestamp` in ms, and `clock`.
 
         `clock` of a row is stream time after it. Cheap: the work is done by `take`.
         """
-        kind = pl.col("event_type").cast(EVENT_TYPE).to_physical()
         key = pl.col("tenant").hash(1) ^ pl.col("user_id").hash(2) ^ pl.col("device").hash(3)
-        key = key & pl.lit(lanes.WITHOUT_LANE, pl.UInt64)
+        numbers = {
+            "key": key.clip(1),  # 0 is no key
+            "track": pl.col("track_id").hash(4),
+            "kind": pl.col("event_type").cast(EVENT_TYPE).to_physical(),
+            "position_ms": pl.col("position_ms").fill_null(-1),
+            "ms_played": pl.col("ms_played").fill_null(-1),
+            "duration_ms": pl.col("duration_ms").cast(pl.Int64).fill_null(NEVER),
+        }
         self._open.wait(
             frame.select(
-                key.clip(2).alias("key"),  # 0 is no key
-                pl.col("track_id").hash(4).alias("track"),
-                kind.alias("kind"),
-                *(pl.col(name).cast(MOVE[name]) for name in MOVE if name not in ("key", "track", "kind")),
+                *(numbers.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in _NUMBERS.items()),
+                *_TEXTS,
+                play_id="event_id",
+                listen_id="event_id",
             )
         )
 
@@ -53,22 +89,47 @@ class OpenPlays:
     @property
     def open_rows(self) -> int:
         """Unfinished and resumable plays."""
-        return self._open.rows.height
+        return self._open.table.height
 
     def due(self, clock: int) -> bool:
         """Whether `take` at stream time `clock` is worth its cost; without it nothing is lost, only later."""
-        return self._open.due(clock - self._timeout_ms)
+        return self._open.due(clock)
 
     def take(self, clock: int) -> pl.DataFrame:
         """The plays that have finished at stream time `clock`: the fields of schemas/play.avsc, times in ms.
 
         `clock` is not before that of any event taken.
         """
-        if self._open.quiet(clock - self._timeout_ms):
-            return pl.DataFrame(schema=PLAY)
-        finished, touched = fold(self._open.rows, self._open.events(), self._timeout_ms, clock)
-        self._open.folded(touched)
+        if self._open.quiet(clock):
+            return pl.DataFrame(schema=_ROW)
+        table, timeout_ms = self._open.table, self._timeout_ms
+        events, first_text = self._open.events()
+        told = [events[name] for name in ("row", *_NUMBERS) if name != "key"]
+        ended = np.empty(len(events["row"]), STRETCH)
+        table.count, opened, found = fold(
+            table.records, table.changed, table.count, *told, first_text, timeout_ms, ended
+        )
+        table.height += opened
+        ended = ended[:found]
+        if clock >= self._open.expires_at:
+            expired = np.empty(table.height, STRETCH)
+            closed, found, oldest = expire(table.records, table.changed, table.count, clock, timeout_ms, expired)
+            table.height -= closed
+            self._open.looked_at(oldest, clock)
+            ended = np.concatenate((ended, expired[:found]))
+        finished = self._finished(ended)
+        self._open.folded()
         return finished
+
+    def _finished(self, ended: Records) -> pl.DataFrame:
+        duration = pl.col("duration_ms")
+        numbers = pl.DataFrame({name: ended[name] for name in STRETCH.names or () if name not in ("text", "listen")})
+        rows = numbers.hstack(self._open.texts_of(ended)).with_columns(
+            ended_by=pl.Series(_ENDED_BY.categories).gather(ended["ended_by"]),
+            duration_ms=pl.when(duration != NEVER).then(duration),
+            completion=pl.when(duration > 0).then((pl.col("ms_played") / duration).clip(upper_bound=1)),
+        )
+        return rows.select(pl.col(name).cast(kind) for name, kind in _ROW.items())
 
     def segments(self) -> dict[str, Segment]:
         """The state by name; a snapshot writes what has changed since the last."""
