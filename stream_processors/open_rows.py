@@ -8,6 +8,7 @@ Waiting events are one immutable segment per snapshot until they are folded.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class OpenRows:
         empty = pl.DataFrame(schema=self._numbers)
         columns = {name: np.concatenate([part[name].to_numpy() for part in [empty, *parts]]) for name in self._numbers}
         first = self._kept_rows() + sum(part.height for part in self._recent)
-        self._recent += [part.select(*self._texts) for part in parts]
+        self._recent += [part[list(self._texts)] for part in parts]
         if len(self._recent) > _PARTS_MAX:
             self._recent = [pl.concat(self._recent, rechunk=True)]
         if len(columns["clock"]):
@@ -92,12 +93,29 @@ class OpenRows:
         if self.table.height > FOLD_ROWS:
             self._worth_at = max(self._worth_at, clock + self._after_ms // _LOOKS)
 
-    def texts_of(self, rows: Records) -> pl.DataFrame:
-        """The texts of these records."""
-        schema = dict.fromkeys(self._texts, pl.String)
-        known = pl.concat([pl.DataFrame(schema=schema), *(frame for _, frame in self._kept), *self._recent])
-        found = {field: rows[field].astype(np.uint32) for field in self._texts.values()}
-        return pl.DataFrame([known[name].gather(found[field]) for name, field in self._texts.items()])
+    def texts_of(self, rows: Records) -> tuple[Ints, pl.DataFrame]:
+        """The texts of these records, and in which order of the records they are."""
+        order, known = self._gathered(rows["text"])
+        rows = rows[order]
+        for name, field in self._texts.items():
+            others = np.flatnonzero(rows[field] != rows["text"])
+            if len(others):
+                places = np.arange(len(rows), dtype=np.uint32)
+                by_frame, found = self._gathered(rows[field][others])
+                places[others[by_frame]] = len(rows) + np.arange(len(others))
+                known = known.with_columns(pl.concat([known[name], found[name]], rechunk=True)[places])
+        return order, known
+
+    def _gathered(self, texts: Ints) -> tuple[Ints, pl.DataFrame]:
+        """These texts by the frame in which they are, which is 20 times faster than in any order; what order that is."""
+        parts = [*(frame for _, frame in self._kept), *self._recent]
+        ends = np.cumsum([0, *(part.height for part in parts)])
+        part_of = np.searchsorted(ends[1:], texts, side="right").astype(np.uint8)
+        order = np.argsort(part_of, kind="stable")
+        cuts = np.cumsum([0, *np.bincount(part_of, minlength=len(parts))])
+        texts = texts[order]
+        found = [part[texts[a:b] - first] for part, first, (a, b) in zip(parts, ends, pairwise(cuts))]
+        return order, pl.concat([pl.DataFrame(schema=dict.fromkeys(self._texts, pl.String)), *found])
 
     def folded(self) -> None:
         """A fold has ended, and what it has finished has got its texts."""
@@ -118,11 +136,12 @@ class OpenRows:
             first -= self._kept[left][1].height
             about = np.flatnonzero(texts >= first)
         if len(about):
-            kept = frames.compacted(self.texts_of(rows[about]))
+            order, texts_kept = self.texts_of(rows[about])
+            about = about[order]
             for field in set(self._texts.values()):
                 rows[field][about] = np.arange(first, first + len(about))
             self.table.changed[about] = True
-            self._kept[left:] = [(self._next(), kept)]
+            self._kept[left:] = [(self._next(), frames.compacted(texts_kept))]
         self._recent = []
 
     def segments(self) -> dict[str, Segment]:

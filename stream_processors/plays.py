@@ -14,14 +14,14 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from stream_processors.listens import LANE, PAUSE, PLAY, SKIP, STRETCH, TIMEOUT, expire, fold
+from stream_processors.listens import LANE, STRETCH, TIMEOUT, expire, fold
 from stream_processors.open_rows import OpenRows, Schema
 from stream_processors.row_table import NEVER, Records
 from stream_processors.segment import Segment
 from stream_processors.windows import EVENT_TYPE
 
-_ENDED_BY = pl.Enum([*EVENT_TYPE.categories[: SKIP + 1], "timeout"])
-assert [_ENDED_BY.categories[kind] for kind in (PLAY, PAUSE, SKIP, TIMEOUT)] == ["play", "pause", "skip", "timeout"]
+_ENDED_BY = pl.Series(["play", "pause", "skip", "timeout"])
+assert EVENT_TYPE.categories[:TIMEOUT].to_list() == _ENDED_BY[:TIMEOUT].to_list()
 
 _TEXTS = ["tenant", "source", "user_id", "track_id", "platform", "country", "device", "session_id"]
 _NUMBERS: Schema = {
@@ -122,14 +122,18 @@ class OpenPlays:
         return finished
 
     def _finished(self, ended: Records) -> pl.DataFrame:
+        order, texts = self._open.texts_of(ended)
+        ended = ended[order]
+        told = {name: pl.Series(ended[name]) for name in ("started_at", "ended_at", "ms_played", "duration_ms", "stretch")}
+        told |= {"ended_by": _ENDED_BY.gather(ended["ended_by"].astype(np.uint32))}
+        told |= {name: pl.Series(ended[name]) for name in ("is_stream", "is_scrobble")}
         duration = pl.col("duration_ms")
-        numbers = pl.DataFrame({name: ended[name] for name in STRETCH.names or () if name not in ("text", "listen")})
-        rows = numbers.hstack(self._open.texts_of(ended)).with_columns(
-            ended_by=pl.Series(_ENDED_BY.categories).gather(ended["ended_by"]),
-            duration_ms=pl.when(duration != NEVER).then(duration),
-            completion=pl.when(duration > 0).then((pl.col("ms_played") / duration).clip(upper_bound=1)),
-        )
-        return rows.select(pl.col(name).cast(kind) for name, kind in _ROW.items())
+        known = {
+            "duration_ms": pl.when(duration != NEVER).then(duration),
+            "completion": pl.when(duration > 0).then((pl.col("ms_played") / duration).clip(upper_bound=1)),
+        }
+        rows = pl.DataFrame(told).hstack(texts)
+        return rows.select(known.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in _ROW.items())
 
     def segments(self) -> dict[str, Segment]:
         """The state by name; a snapshot writes what has changed since the last."""

@@ -128,7 +128,8 @@ class OpenSessions:
         return finished
 
     def _finished(self, ended: Records) -> pl.DataFrame:
-        texts = self._open.texts_of(ended)
+        order, texts = self._open.texts_of(ended)
+        ended = ended[order]
         kinds = {name: ended["counts"][:, EVENT_TYPE.categories.to_list().index(k)] for name, k in _COUNTED.items()}
         by = pl.Series(["gap", "size"]).gather(ended["by_size"].astype(np.uint32))
         known = {**{name: texts[name] for name in texts.columns}, **kinds, "ended_by": by}
