@@ -40,12 +40,17 @@ class OpenRows:
         self,
         dtype: np.dtype[np.void],
         numbers: Schema,
-        texts: Mapping[str, str],
+        texts: list[str],
+        borrowed: Mapping[str, str],
         after_ms: int,
         segments: Mapping[str, bytes],
     ) -> None:
-        """Events have `numbers` and the texts; `texts` maps each to the field of the record with its number."""
-        self._numbers, self._texts, self._after_ms = numbers, texts, after_ms
+        """Events have `numbers` and `texts`.
+
+        `borrowed` are the texts that a row may have from an earlier event, with the field for the number of that one.
+        """
+        self._numbers, self._after_ms = numbers, after_ms
+        self._texts, self._borrowed = dict.fromkeys(texts, pl.String), borrowed
         found = sorted((name.split("/")[0], int(name.split("/")[1]), data) for name, data in segments.items())
         self.table = RowTable(dtype, {str(number): data for kind, number, data in found if kind == "run"})
         self._kept = [(number, frames.from_bytes(data)) for kind, number, data in found if kind == "text"]
@@ -96,12 +101,12 @@ class OpenRows:
     def texts_of(self, rows: Records) -> tuple[Ints, pl.DataFrame]:
         """The texts of these records, and in which order of the records they are."""
         order, known = self._gathered(rows["text"])
-        rows = rows[order]
-        for name, field in self._texts.items():
-            others = np.flatnonzero(rows[field] != rows["text"])
+        for name, field in self._borrowed.items():
+            numbers = rows[field][order]
+            others = np.flatnonzero(numbers != rows["text"][order])
             if len(others):
                 places = np.arange(len(rows), dtype=np.uint32)
-                by_frame, found = self._gathered(rows[field][others])
+                by_frame, found = self._gathered(numbers[others])
                 places[others[by_frame]] = len(rows) + np.arange(len(others))
                 known = known.with_columns(pl.concat([known[name], found[name]], rechunk=True)[places])
         return order, known
@@ -115,7 +120,7 @@ class OpenRows:
         cuts = np.cumsum([0, *np.bincount(part_of, minlength=len(parts))])
         texts = texts[order]
         found = [part[texts[a:b] - first] for part, first, (a, b) in zip(parts, ends, pairwise(cuts))]
-        return order, pl.concat([pl.DataFrame(schema=dict.fromkeys(self._texts, pl.String)), *found])
+        return order, pl.concat([pl.DataFrame(schema=self._texts), *found])
 
     def folded(self) -> None:
         """A fold has ended, and what it has finished has got its texts."""
@@ -138,7 +143,7 @@ class OpenRows:
         if len(about):
             order, texts_kept = self.texts_of(rows[about])
             about = about[order]
-            for field in set(self._texts.values()):
+            for field in ("text", *self._borrowed.values()):
                 rows[field][about] = np.arange(first, first + len(about))
             self.table.changed[about] = True
             self._kept[left:] = [(self._next(), frames.compacted(texts_kept))]

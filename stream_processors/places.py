@@ -12,7 +12,7 @@ Ints = npt.NDArray[np.int64]
 Keys = npt.NDArray[np.uint64]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: keys that differ little fall on places that differ much
-_ONE = np.uint64(1)
+_ONE, _HALF = np.uint64(1), np.uint64(32)
 _BITS_MIN = 10
 
 
@@ -57,13 +57,10 @@ class Places:
 @kernel
 def place_of(slots: Keys, key: np.uint64) -> np.uint64:
     """Where the key stands, or may be put: the slot is 0 then."""
-    mask = np.uint64(len(slots) - 1)
-    bits = 0
-    while (1 << bits) < len(slots):
-        bits += 1
-    place = (key * _GOLDEN) >> np.uint64(64 - bits)
+    size = np.uint64(len(slots))
+    place = (((key * _GOLDEN) >> _HALF) * size) >> _HALF
     while slots[place] != 0 and slots[place] != key:
-        place = (place + _ONE) & mask
+        place = (place + _ONE) & (size - _ONE)
     return place
 
 

@@ -3,8 +3,8 @@
 Events are taken in the order of the log, which for one listener is the order in which the client sent them. The rows
 are a function of the log alone, whatever the batches are and whenever they are folded. The rules stand in listens.py.
 
-Listeners, devices and tracks are told apart by 64-bit hashes: two of n are taken for one with a chance of n^2 / 2^65
-(3e-8 at a million).
+Listeners, devices and tracks are told apart by 63-bit hashes: two of n are taken for one with a chance of n^2 / 2^64
+(5e-8 at a million).
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class OpenPlays:
 
     def __init__(self, timeout_ms: int, segments: Mapping[str, bytes] | None = None) -> None:
         self._timeout_ms = timeout_ms
-        texts = dict.fromkeys(["play_id", *_TEXTS], "text") | {"listen_id": "listen"}
-        self._open = OpenRows(LANE, _NUMBERS, texts, timeout_ms, segments or {})
+        texts = ["play_id", *_TEXTS, "listen_id"]
+        self._open = OpenRows(LANE, _NUMBERS, texts, {"listen_id": "listen"}, timeout_ms, segments or {})
 
     def add(self, frame: pl.DataFrame) -> None:
         """Takes events in the order of the log: the event's columns with `timestamp` in ms, and `clock`.
@@ -65,7 +65,7 @@ class OpenPlays:
         """
         key = pl.col("tenant").hash(1) ^ pl.col("user_id").hash(2) ^ pl.col("device").hash(3)
         numbers = {
-            "key": key.clip(1),  # 0 is no key
+            "key": key | 1,  # 0 is no key
             "track": pl.col("track_id").hash(4),
             "kind": pl.col("event_type").cast(EVENT_TYPE).to_physical(),
             "position_ms": pl.col("position_ms").fill_null(-1),
@@ -123,7 +123,7 @@ class OpenPlays:
 
     def _finished(self, ended: Records) -> pl.DataFrame:
         order, texts = self._open.texts_of(ended)
-        ended = ended[order]
+        ended = ended.take(order)
         told = {name: pl.Series(ended[name]) for name in ("started_at", "ended_at", "ms_played", "duration_ms", "stretch")}
         told |= {"ended_by": _ENDED_BY.gather(ended["ended_by"].astype(np.uint32))}
         told |= {name: pl.Series(ended[name]) for name in ("is_stream", "is_scrobble")}

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.kernel import kernel
-from stream_processors.places import Bools, Ints, Keys, Places
+from stream_processors.places import Bools, Ints, Keys, Places, place_of
 from stream_processors.segment import Segment
 
 Records = npt.NDArray[np.void]
@@ -46,7 +46,7 @@ class RowTable:
     def __init__(self, dtype: np.dtype[np.void], segments: Mapping[str, bytes]) -> None:
         """`segments` are those of a snapshot, by number."""
         self._dtype, self._index = dtype, np.dtype(np.int32)
-        runs = [(int(number), *self._read(data)) for number, data in segments.items()]
+        runs = [(int(number), *self._parts(np.frombuffer(data, np.uint8))) for number, data in segments.items()]
         runs.sort(key=lambda run: run[0])
         self._start(max((int(rows.max(initial=-1)) + 1 for _, rows, _ in runs), default=0))
         for number, rows, records in runs:
@@ -78,14 +78,11 @@ class RowTable:
         """The live row of each key, a closed one where there was none; afterwards there is room for a row per key."""
         if not self._places.have_room(len(keys)):
             self._build(len(keys))
-        places, is_new = self._places.put(keys)
-        new = keys[is_new]
-        first, self.count = self.count, self.count + len(new)
-        self._reserve(self.count + len(keys))
-        self.records["key"][first : self.count] = new
-        self.records["other"][first : self.count] = -1
-        self._row_at[places[is_new]] = np.arange(first, self.count)
-        return self._row_at[places].astype(np.int64)
+        self._reserve(self.count + 2 * len(keys))
+        rows, known = np.empty(len(keys), np.int64), self.count
+        self.count = _find(self._places.slots, self._row_at, keys, self.records, known, rows)
+        self._places.have_come(self.count - known)
+        return rows
 
     def _reserve(self, rows: int) -> None:
         if rows > len(self.records):
@@ -124,16 +121,32 @@ class RowTable:
 
     def _bytes(self, number: int) -> bytes:
         """Row numbers, then their records. Closed rows are told to hide those of older runs."""
-        is_oldest = number == self._runs[0]
-        rows = np.flatnonzero(self._run == number).astype(self._index)
-        if is_oldest:
+        rows = np.flatnonzero(self._run == number)
+        if number == self._runs[0]:
             rows = rows[self.records["state"][rows] != CLOSED]
-        return rows.tobytes() + self.records[rows].tobytes()
+        data = np.empty(len(rows) * (self._index.itemsize + self._dtype.itemsize), np.uint8)
+        told, records = self._parts(data)
+        told[:] = rows
+        np.take(self.records, rows, out=records, mode="clip")
+        return data.tobytes()
 
-    def _read(self, data: bytes) -> tuple[npt.NDArray[np.int32], Records]:
+    def _parts(self, data: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int32], Records]:
+        """Views of the row numbers and the records in such bytes."""
         count = len(data) // (self._index.itemsize + self._dtype.itemsize)
-        rows = np.frombuffer(data, self._index, count)
-        return rows, np.frombuffer(data, self._dtype, count, rows.nbytes)
+        border = count * self._index.itemsize
+        return data[:border].view(self._index), data[border:].view(self._dtype)
+
+
+@kernel
+def _find(slots: Keys, row_at: Any, keys: Keys, records: Records, count: int, rows: Ints) -> int:
+    for i in range(len(keys)):
+        place = place_of(slots, keys[i])
+        if slots[place] == 0:
+            slots[place], row_at[place] = keys[i], count
+            records[count].key, records[count].other = keys[i], -1
+            count += 1
+        rows[i] = row_at[place]
+    return count
 
 
 @kernel

@@ -55,9 +55,8 @@ class OpenSessions:
     ) -> None:
         segments = segments or {}
         self._gap_ms, self._events_max = gap_ms, events_max
-        texts = dict.fromkeys(["session_key", *_TEXTS], "text")
         rows = {name: data for name, data in segments.items() if not name.startswith("items/")}
-        self._open = OpenRows(SESSION, _NUMBERS, texts, gap_ms + 1, rows)
+        self._open = OpenRows(SESSION, _NUMBERS, ["session_key", *_TEXTS], {}, gap_ms + 1, rows)
         self._items = DistinctItems({n[6:]: data for n, data in segments.items() if n.startswith("items/")})
         self._owner = max(self._items.last_owner, int(self._open.table.records["owner"].max(initial=0)))
 
@@ -68,7 +67,7 @@ class OpenSessions:
         """
         device = pl.col("device")
         numbers = {
-            "key": (pl.col("tenant").hash(1) ^ pl.col("user_id").hash(2)).clip(1),  # 0 is no key
+            "key": (pl.col("tenant").hash(1) ^ pl.col("user_id").hash(2)) | 1,  # 0 is no key
             "track": pl.col("track_id").hash(4),
             "device": pl.when(device.is_not_null()).then(device.hash(3)).otherwise(0),
             "kind": pl.col("event_type").cast(EVENT_TYPE).to_physical(),
@@ -129,7 +128,7 @@ class OpenSessions:
 
     def _finished(self, ended: Records) -> pl.DataFrame:
         order, texts = self._open.texts_of(ended)
-        ended = ended[order]
+        ended = ended.take(order)
         kinds = {name: ended["counts"][:, EVENT_TYPE.categories.to_list().index(k)] for name, k in _COUNTED.items()}
         by = pl.Series(["gap", "size"]).gather(ended["by_size"].astype(np.uint32))
         known = {**{name: texts[name] for name in texts.columns}, **kinds, "ended_by": by}
