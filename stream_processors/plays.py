@@ -64,21 +64,15 @@ class OpenPlays:
         `clock` of a row is stream time after it. Cheap: the work is done by `take`.
         """
         key = pl.col("tenant").hash(1) ^ pl.col("user_id").hash(2) ^ pl.col("device").hash(3)
-        numbers = {
-            "key": key | 1,  # 0 is no key
-            "track": pl.col("track_id").hash(4),
-            "kind": pl.col("event_type").cast(EVENT_TYPE).to_physical(),
-            "position_ms": pl.col("position_ms").fill_null(-1),
-            "ms_played": pl.col("ms_played").fill_null(-1),
-            "duration_ms": pl.col("duration_ms").cast(pl.Int64).fill_null(NEVER),
-        }
         self._open.wait(
-            frame.select(
-                *(numbers.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in _NUMBERS.items()),
-                *_TEXTS,
-                play_id="event_id",
-                listen_id="event_id",
-            )
+            frame,
+            key=key | 1,  # 0 is no key
+            track=pl.col("track_id").hash(4),
+            position_ms=pl.col("position_ms").fill_null(-1),
+            ms_played=pl.col("ms_played").fill_null(-1),
+            duration_ms=pl.col("duration_ms").cast(pl.Int64).fill_null(NEVER),
+            play_id=pl.col("event_id"),
+            listen_id=pl.col("event_id"),
         )
 
     @property

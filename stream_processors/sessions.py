@@ -66,19 +66,13 @@ class OpenSessions:
         `clock` of a row is stream time after it. Cheap: the work is done by `take`.
         """
         device = pl.col("device")
-        numbers = {
-            "key": (pl.col("tenant").hash(1) ^ pl.col("user_id").hash(2)) | 1,  # 0 is no key
-            "track": pl.col("track_id").hash(4),
-            "device": pl.when(device.is_not_null()).then(device.hash(3)).otherwise(0),
-            "kind": pl.col("event_type").cast(EVENT_TYPE).to_physical(),
-            "ms_played": pl.col("ms_played").cast(pl.Int64).fill_null(0).clip(0),
-        }
         self._open.wait(
-            frame.select(
-                *(numbers.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in _NUMBERS.items()),
-                *_TEXTS,
-                session_key="event_id",
-            )
+            frame,
+            key=(pl.col("tenant").hash(1) ^ pl.col("user_id").hash(2)) | 1,  # 0 is no key
+            track=pl.col("track_id").hash(4),
+            device=pl.when(device.is_not_null()).then(device.hash(3)).otherwise(0),
+            ms_played=pl.col("ms_played").cast(pl.Int64).fill_null(0).clip(0),
+            session_key=pl.col("event_id"),
         )
 
     @property
@@ -121,7 +115,7 @@ class OpenSessions:
             table.height -= closed
             self._open.looked_at(oldest, clock)
             ended = np.concatenate((ended, expired[:found]))
-        finished = self._finished(ended)
+        finished = self._finished(ended) if len(ended) else pl.DataFrame(schema=_ROW)
         self._open.folded()
         self._items.forget(int((ended["tracks"] + ended["devices"]).sum()), self._owners)
         return finished
