@@ -42,15 +42,15 @@ LANE = np.dtype(
         ("position_ms", np.int32),  # of the pause; negative: not told
         ("stretch", np.int32),
         ("heard", np.int64),  # of the listen, in the stretches that have ended
-        ("listen", np.int64),  # number of the text that tells the listen
+        ("listen", np.int32),  # number of the text that tells the listen
     ]
 )
 """What is kept of a lane: an open play, a pause that may be resumed, or nothing but the newest play."""
 
 STRETCH = np.dtype(
     [
-        ("text", np.int64),
-        ("listen", np.int64),
+        ("text", np.int32),
+        ("listen", np.int32),
         ("started_at", np.int64),
         ("ended_at", np.int64),
         ("ms_played", np.int64),

@@ -57,11 +57,22 @@ class Places:
 @kernel
 def place_of(slots: Keys, key: np.uint64) -> np.uint64:
     """Where the key stands, or may be put: the slot is 0 then."""
-    size = np.uint64(len(slots))
-    place = (((key * _GOLDEN) >> _HALF) * size) >> _HALF
+    place = first_place(len(slots), key)
     while slots[place] != 0 and slots[place] != key:
-        place = (place + _ONE) & (size - _ONE)
+        place = next_place(len(slots), place)
     return place
+
+
+@kernel
+def first_place(slots: int, key: np.uint64) -> np.uint64:
+    """Where to look first for a key in a table of so many slots, a power of 2 up to 2^32."""
+    return (((key * _GOLDEN) >> _HALF) * np.uint64(slots)) >> _HALF
+
+
+@kernel
+def next_place(slots: int, place: np.uint64) -> np.uint64:
+    """Where to look next."""
+    return (place + _ONE) & (np.uint64(slots) - _ONE)
 
 
 @kernel

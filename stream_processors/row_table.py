@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from schemas.kernel import kernel
-from stream_processors.places import Bools, Ints, Keys, Places, place_of
+from stream_processors.places import Bools, Ints, Keys, first_place, next_place
 from stream_processors.segment import Segment
 
 Records = npt.NDArray[np.void]
@@ -30,7 +30,7 @@ FIELDS: list[Any] = [
     ("key", np.uint64),
     ("clock", np.int64),  # stream time when it was last heard of
     ("newest", np.int64),  # greatest timestamp of its key, which only the live row knows
-    ("text", np.int64),  # number of its texts
+    ("text", np.int32),  # number of its texts
     ("other", np.int32),  # row of the key's other lane, or -1
     ("state", np.uint8),
     ("behind", np.bool_),  # the lane of what is uploaded late; only the row of the live lane is found by its key
@@ -38,6 +38,7 @@ FIELDS: list[Any] = [
 """What each row has."""
 
 _COMPACT_ROWS = 160_000
+_BITS_MIN = 10
 
 
 class RowTable:
@@ -68,20 +69,17 @@ class RowTable:
         """Open rows."""
 
     def _build(self, more: int) -> None:
-        rows = self.records[: self.count]
-        named = np.flatnonzero(~rows["behind"] & (rows["key"] != 0))
-        self._places = Places(len(named) + more)
-        self._row_at = np.empty(len(self._places), np.int32)
-        self._row_at[self._places.put(rows["key"][named])[0]] = named
+        size = 1 << max(_BITS_MIN, (2 * (self.count + more)).bit_length())
+        self._row_at = np.full(size, -1, np.int32)
+        _index(self._row_at, self.records[: self.count])
 
     def find(self, keys: Keys) -> Ints:
         """The live row of each key, a closed one where there was none; afterwards there is room for a row per key."""
-        if not self._places.have_room(len(keys)):
+        if 2 * (self.count + len(keys)) > len(self._row_at):
             self._build(len(keys))
         self._reserve(self.count + 2 * len(keys))
-        rows, known = np.empty(len(keys), np.int64), self.count
-        self.count = _find(self._places.slots, self._row_at, keys, self.records, known, rows)
-        self._places.have_come(self.count - known)
+        rows = np.empty(len(keys), np.int64)
+        self.count = _find(self._row_at, keys, self.records, self.count, rows)
         return rows
 
     def _reserve(self, rows: int) -> None:
@@ -138,15 +136,27 @@ class RowTable:
 
 
 @kernel
-def _find(slots: Keys, row_at: Any, keys: Keys, records: Records, count: int, rows: Ints) -> int:
+def _find(row_at: Any, keys: Keys, records: Records, count: int, rows: Ints) -> int:
     for i in range(len(keys)):
-        place = place_of(slots, keys[i])
-        if slots[place] == 0:
-            slots[place], row_at[place] = keys[i], count
+        place = first_place(len(row_at), keys[i])
+        while row_at[place] >= 0 and records[row_at[place]].key != keys[i]:
+            place = next_place(len(row_at), place)
+        if row_at[place] < 0:
+            row_at[place] = count
             records[count].key, records[count].other = keys[i], -1
             count += 1
         rows[i] = row_at[place]
     return count
+
+
+@kernel
+def _index(row_at: Any, records: Records) -> None:
+    for row in range(len(records)):
+        if records[row].key != 0 and not records[row].behind:
+            place = first_place(len(row_at), records[row].key)
+            while row_at[place] >= 0:
+                place = next_place(len(row_at), place)
+            row_at[place] = row
 
 
 @kernel

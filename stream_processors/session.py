@@ -34,10 +34,10 @@ SESSION = np.dtype(
         ("started_at", np.int64),
         ("ended_at", np.int64),
         ("ms_played", np.int64),
-        ("counts", np.int32, (KINDS,)),
-        ("events", np.int32),
-        ("tracks", np.int32),
-        ("devices", np.int32),
+        ("counts", np.int16, (KINDS,)),
+        ("events", np.int16),
+        ("tracks", np.int16),
+        ("devices", np.int16),
     ]
 )
 """The open session of a lane, or nothing but the newest event."""

@@ -117,7 +117,7 @@ class OpenSessions:
             ended = np.concatenate((ended, expired[:found]))
         finished = self._finished(ended) if len(ended) else pl.DataFrame(schema=_ROW)
         self._open.folded()
-        self._items.forget(int((ended["tracks"] + ended["devices"]).sum()), self._owners)
+        self._items.forget(int(ended["tracks"].sum() + ended["devices"].sum()), self._owners)
         return finished
 
     def _finished(self, ended: Records) -> pl.DataFrame:
