@@ -46,7 +46,7 @@ class DistinctItems:
         return max((int(pairs[:, 0].max(initial=0)) for pairs in self._all()), default=0)
 
     def slots(self, more: int) -> Keys:
-        """Slots of Places with room for so many pairs: a kernel puts them there, and `put` hears of those that are new."""
+        """Slots of Places with room for so many pairs; a kernel puts them there and tells `put` those that are new."""
         if not self._places.have_room(more):
             self._build(more)
         return self._places.slots

@@ -170,7 +170,7 @@ def _end(lane: Any, ended_at: int, ended_by: int, heard: int, stretch: Any) -> N
 
 @kernel
 def expire(
-    lanes: Records, changed: Bools, count: int, clock: int, timeout_ms: int, ended: Records
+    lanes: Records, changed: Bools, count: int, clock: int, after_ms: int, ended: Records
 ) -> tuple[int, int, int]:
     """(rows that have closed, stretches that have ended, when the oldest open row was heard of) at this stream time."""
     closed = found = 0
@@ -178,16 +178,16 @@ def expire(
     for at in range(count):
         lane = lanes[at]
         if lane.state > SILENT:
-            if clock - lane.clock < timeout_ms:
+            if clock - lane.clock < after_ms:
                 oldest = min(oldest, lane.clock)
                 continue
             if lane.state == _PLAYING:
-                _end(lane, lane.timestamp + timeout_ms, TIMEOUT, 0, ended[found])
+                _end(lane, lane.timestamp + after_ms, TIMEOUT, 0, ended[found])
                 found += 1
             lane.state = SILENT
             changed[at] = True
         if lane.state == SILENT:
-            if lane.newest > clock - timeout_ms:
+            if lane.newest > clock - after_ms:
                 oldest = min(oldest, lane.newest)
             elif lane.behind or lane.other < 0 or lanes[lane.other].state == CLOSED:
                 lane.state = CLOSED

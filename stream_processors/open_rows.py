@@ -1,7 +1,7 @@
 """Open rows, the texts that they are about, and the events that wait to be folded into them.
 
 Texts have numbers: first those that are kept, in few frames, then those of the events folded since. A snapshot keeps
-the texts of open rows alone, in a frame that is a segment; it takes along the last frames while they are no larger.
+the texts of open rows alone, in a frame that is a segment; it takes along the last frames while they are hardly larger.
 Waiting events are one immutable segment per snapshot until they are folded.
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -18,7 +19,7 @@ import polars as pl
 import pyarrow as pa
 
 from stream_processors import frames
-from stream_processors.places import Ints
+from stream_processors.places import Bools, Ints
 from stream_processors.row_table import SILENT, Records, RowTable
 from stream_processors.segment import Segment
 from stream_processors.windows import EVENT_TYPE
@@ -26,6 +27,8 @@ from stream_processors.windows import EVENT_TYPE
 Schema = dict[str, pl.DataType | type[pl.DataType]]
 Columns = dict[str, npt.NDArray[Any]]
 """Columns of equal length by name."""
+Expire = Callable[[Records, Bools, int, int, int, Records], tuple[int, int, int]]
+"""(rows, changed, count, clock, after_ms, out) to (rows that have closed, records in `out`, oldest clock still open)."""
 
 FOLD_ROWS = 20_000
 FOLD_SHARE = 4
@@ -56,7 +59,8 @@ class OpenRows:
         self._texts, self._borrowed = dict.fromkeys(texts, pl.String), borrowed
         found = sorted((name.split("/")[0], int(name.split("/")[1]), data) for name, data in segments.items())
         self.table = RowTable(dtype, {str(number): data for kind, number, data in found if kind == "run"})
-        self._kept = [(number, frames.from_bytes(data)) for kind, number, data in found if kind == "text"]
+        kept = [(number, pa.ipc.open_file(data).read_all()) for kind, number, data in found if kind == "text"]
+        self._kept = [_Kept.of(number, table) for number, table in kept]
         self._recent: list[pl.DataFrame] = []
         self._logged = [(number, frames.from_bytes(data)) for kind, number, data in found if kind == "log"]
         self._waiting: list[pl.DataFrame] = []
@@ -99,11 +103,18 @@ class OpenRows:
             self.expires_at, self._worth_at = min(self.expires_at, expires_at), min(self._worth_at, expires_at)
         return columns | {"row": self.table.find(columns["key"])}, first
 
-    def looked_at(self, oldest: int, clock: int) -> None:
-        """At stream time `clock` all that had expired was closed; what is left was heard of since `oldest`."""
+    def expired(self, expire: Expire, clock: int, dtype: np.dtype[np.void]) -> Records:
+        """Ends what has expired at this stream time: records of `dtype`, as `expire` makes them."""
+        if clock < self.expires_at:
+            return np.empty(0, dtype)
+        table = self.table
+        ended = np.empty(table.height, dtype)
+        closed, found, oldest = expire(table.records, table.changed, table.count, clock, self._after_ms, ended)
+        table.height -= closed
         self.expires_at = self._worth_at = oldest + self._after_ms
-        if self.table.height > FOLD_ROWS:
+        if table.height > FOLD_ROWS:
             self._worth_at = max(self._worth_at, clock + self._after_ms // _LOOKS)
+        return ended[:found]
 
     def texts_of(self, rows: Records) -> tuple[Ints, pl.DataFrame]:
         """The texts of these records, and in which order of the records they are."""
@@ -119,14 +130,14 @@ class OpenRows:
         return order, known
 
     def _gathered(self, texts: Ints) -> tuple[Ints, pl.DataFrame]:
-        """These texts by the frame in which they are, which is 20 times faster than in any order; what order that is."""
-        parts = [*(frame for _, frame in self._kept), *self._recent]
+        """These texts, frame by frame: 20 times faster than in their order; what order that is."""
+        parts = [*(kept.frame for kept in self._kept), *self._recent]
         ends = np.cumsum([0, *(part.height for part in parts)])
         part_of = np.searchsorted(ends[1:], texts, side="right").astype(np.uint8)
         order = np.argsort(part_of, kind="stable")
         cuts = np.cumsum([0, *np.bincount(part_of, minlength=len(parts))])
         texts = texts[order]
-        found = [part[texts[a:b] - first] for part, first, (a, b) in zip(parts, ends, pairwise(cuts))]
+        found = [part[texts[a:b] - first] for part, first, (a, b) in zip(parts, ends, pairwise(cuts), strict=False)]
         return order, pl.concat([pl.DataFrame(schema=self._texts), *found])
 
     def folded(self) -> None:
@@ -136,24 +147,24 @@ class OpenRows:
             self._keep_texts()
 
     def _kept_rows(self) -> int:
-        return sum(frame.height for _, frame in self._kept)
+        return sum(kept.frame.height for kept in self._kept)
 
     def _keep_texts(self) -> None:
         rows = self.table.records[: self.table.count]
         texts = np.where(rows["state"] > SILENT, rows["text"], -1)
         first, left = self._kept_rows(), len(self._kept)
         about: Ints = np.flatnonzero(texts >= first)
-        while left and len(about) and self._kept[left - 1][1].height <= len(about):
+        while left and len(about) and 2 * self._kept[left - 1].frame.height <= 3 * len(about):
             left -= 1
-            first -= self._kept[left][1].height
+            first -= self._kept[left].frame.height
             about = np.flatnonzero(texts >= first)
         if len(about):
-            order, texts_kept = self.texts_of(rows[about])
+            order, told = self.texts_of(rows[about])
             about = about[order]
             for field in ("text", *self._borrowed.values()):
                 rows[field][about] = np.arange(first, first + len(about))
             self.table.changed[about] = True
-            self._kept[left:] = [(self._next(), frames.compacted(texts_kept))]
+            self._kept[left:] = [_Kept.of(self._next(), told.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest()))]
         self._recent = []
 
     def segments(self) -> dict[str, Segment]:
@@ -164,7 +175,7 @@ class OpenRows:
         if self._recent:
             self._keep_texts()
         runs = {f"run/{name}": segment for name, segment in self.table.segments().items()}
-        texts = {f"text/{number}": Segment(number, _text_bytes(frame)) for number, frame in self._kept}
+        texts = {f"text/{kept.number}": Segment(kept.number, kept.data) for kept in self._kept}
         logs = {f"log/{number}": Segment(number, _bytes(frame)) for number, frame in self._logged}
         return {**runs, **texts, **logs}
 
@@ -185,14 +196,20 @@ def _bytes(frame: pl.DataFrame) -> Callable[[], bytes]:
     return lambda: frames.to_bytes(frame)
 
 
-def _text_bytes(frame: pl.DataFrame) -> Callable[[], bytes]:
-    """What `frames.to_bytes` makes of texts, in two thirds of the time."""
+@dataclass(frozen=True)
+class _Kept:
+    """Texts of a snapshot: `frame` is a view of `table`, which alone has memory of its own."""
 
-    def data() -> bytes:
-        table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
+    number: int
+    table: pa.Table
+    frame: pl.DataFrame
+
+    @staticmethod
+    def of(number: int, table: pa.Table) -> _Kept:
+        return _Kept(number, table, pl.DataFrame(table))
+
+    def data(self) -> bytes:
         out = io.BytesIO()
-        with pa.ipc.new_file(out, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as file:
-            file.write_table(table)
+        with pa.ipc.new_file(out, self.table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as file:
+            file.write_table(self.table)
         return out.getvalue()
-
-    return data

@@ -52,7 +52,7 @@ class PartitionState:
     `next` is the first offset that is not in the state; None before the first batch of an empty state.
     """
 
-    VERSION = 2
+    VERSION = 3
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from stream_processors.row_table import NEVER, Records
 from stream_processors.segment import Segment
 from stream_processors.windows import EVENT_TYPE
 
-_ENDED_BY = pl.Series(["play", "pause", "skip", "timeout"])
+_ENDED_BY = pl.Series("ended_by", ["play", "pause", "skip", "timeout"])
 assert EVENT_TYPE.categories[:TIMEOUT].to_list() == _ENDED_BY[:TIMEOUT].to_list()
 
 _TEXTS = ["tenant", "source", "user_id", "track_id", "platform", "country", "device", "session_id"]
@@ -97,20 +97,16 @@ class OpenPlays:
         if self._open.quiet(clock):
             return pl.DataFrame(schema=_ROW)
         table, timeout_ms = self._open.table, self._timeout_ms
-        events, first_text = self._open.events()
-        told = [events[name] for name in ("row", *_NUMBERS) if name != "key"]
-        ended = np.empty(len(events["row"]), STRETCH)
+        told, first_text = self._open.events()
+        ended = np.empty(len(told["row"]), STRETCH)
         table.count, opened, found = fold(
-            table.records, table.changed, table.count, *told, first_text, timeout_ms, ended
+            *(table.records, table.changed, table.count),
+            *(told["row"], told["track"], told["kind"], told["timestamp"], told["clock"]),
+            *(told["position_ms"], told["ms_played"], told["duration_ms"]),
+            *(first_text, timeout_ms, ended),
         )
         table.height += opened
-        ended = ended[:found]
-        if clock >= self._open.expires_at:
-            expired = np.empty(table.height, STRETCH)
-            closed, found, oldest = expire(table.records, table.changed, table.count, clock, timeout_ms, expired)
-            table.height -= closed
-            self._open.looked_at(oldest, clock)
-            ended = np.concatenate((ended, expired[:found]))
+        ended = np.concatenate((ended[:found], self._open.expired(expire, clock, STRETCH)))
         finished = self._finished(ended)
         self._open.folded()
         return finished
@@ -118,15 +114,15 @@ class OpenPlays:
     def _finished(self, ended: Records) -> pl.DataFrame:
         order, texts = self._open.texts_of(ended)
         ended = ended.take(order)
-        told = {name: pl.Series(ended[name]) for name in ("started_at", "ended_at", "ms_played", "duration_ms", "stretch")}
-        told |= {"ended_by": _ENDED_BY.gather(ended["ended_by"].astype(np.uint32))}
-        told |= {name: pl.Series(ended[name]) for name in ("is_stream", "is_scrobble")}
+        copied = ("started_at", "ended_at", "ms_played", "duration_ms", "is_stream", "is_scrobble", "stretch")
+        numbers = pl.DataFrame({name: ended[name] for name in copied})
+        ended_by = _ENDED_BY.gather(ended["ended_by"].astype(np.uint32))
         duration = pl.col("duration_ms")
         known = {
             "duration_ms": pl.when(duration != NEVER).then(duration),
             "completion": pl.when(duration > 0).then((pl.col("ms_played") / duration).clip(upper_bound=1)),
         }
-        rows = pl.DataFrame(told).hstack(texts)
+        rows = numbers.hstack([ended_by, *texts.get_columns()])
         return rows.select(known.get(name, pl.col(name)).cast(kind).alias(name) for name, kind in _ROW.items())
 
     def segments(self) -> dict[str, Segment]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ from schemas.kernel import kernel
 from stream_processors.places import Bools, Ints, Keys, first_place, next_place
 from stream_processors.segment import Segment
 
+T = TypeVar("T", bound=np.generic)
 Records = npt.NDArray[np.void]
 """One record per row."""
 
@@ -84,11 +85,10 @@ class RowTable:
 
     def _reserve(self, rows: int) -> None:
         if rows > len(self.records):
-            old = self.records, self.changed, self._run
-            size = max(rows, 2 * len(self.records))
-            self.records, self.changed, self._run = (np.zeros(size, part.dtype) for part in old)
-            for part, more in zip(old, (self.records, self.changed, self._run), strict=True):
-                more[: len(part)] = part
+            more = max(rows, 2 * len(self.records))
+            self.records = _longer(self.records[: self.count], more)
+            self.changed = _longer(self.changed[: self.count], more)
+            self._run = _longer(self._run[: self.count], more)
 
     def compact(self) -> None:
         """Forgets closed rows once they are the most; row numbers change."""
@@ -135,6 +135,12 @@ class RowTable:
         return data[:border].view(self._index), data[border:].view(self._dtype)
 
 
+def _longer(values: npt.NDArray[T], size: int) -> npt.NDArray[T]:
+    longer = np.zeros(size, values.dtype)
+    longer[: len(values)] = values
+    return longer
+
+
 @kernel
 def _find(row_at: Any, keys: Keys, records: Records, count: int, rows: Ints) -> int:
     for i in range(len(keys)):
@@ -162,7 +168,7 @@ def _index(row_at: Any, records: Records) -> None:
 @kernel
 def row_behind(records: Records, live: int, count: int) -> int:
     """The open row behind this live one; `count`, the first that is not used, where it had none."""
-    row = records[live].other
+    row: int = records[live].other
     if row < 0:
         row = records[live].other = count
     behind = records[row]

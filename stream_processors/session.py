@@ -147,7 +147,7 @@ def _put(slots: Keys, owner: int, item: np.uint64, pairs: Any, new: int) -> int:
 
 @kernel
 def expire(
-    lanes: Records, changed: Bools, count: int, clock: int, gap_ms: int, ended: Records
+    lanes: Records, changed: Bools, count: int, clock: int, after_ms: int, ended: Records
 ) -> tuple[int, int, int]:
     """(rows that have closed, sessions that have ended, when the oldest open row was heard of) at this stream time."""
     closed = found = 0
@@ -155,7 +155,7 @@ def expire(
     for at in range(count):
         lane = lanes[at]
         if lane.state == _OPEN:
-            if clock - lane.clock <= gap_ms:
+            if clock - lane.clock < after_ms:
                 oldest = min(oldest, lane.clock)
                 continue
             ended[found] = lane
@@ -163,7 +163,7 @@ def expire(
             lane.state = SILENT
             changed[at] = True
         if lane.state == SILENT:
-            if lane.newest >= clock - gap_ms:
+            if lane.newest > clock - after_ms:
                 oldest = min(oldest, lane.newest)
             elif lane.behind or lane.other < 0 or lanes[lane.other].state == CLOSED:
                 lane.state = CLOSED

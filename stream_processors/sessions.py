@@ -9,6 +9,7 @@ their own, beside the one that goes on now. The rows are a function of the log a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -22,9 +23,9 @@ from stream_processors.session import KINDS, SESSION, expire, fold
 from stream_processors.windows import EVENT_TYPE
 
 EVENTS_MAX = 10_000
-assert len(EVENT_TYPE.categories) == KINDS
-
-_COUNTED = {"plays": "play", "skips": "skip", "likes": "like", "shares": "share"}
+_KINDS = EVENT_TYPE.categories.to_list()
+_COUNTED = {f"{kind}s": _KINDS.index(kind) for kind in ("play", "skip", "like", "share")}
+assert len(_KINDS) == KINDS
 _TEXTS = ["tenant", "source", "user_id", "platform", "country"]
 _NUMBERS: Schema = {
     "key": pl.UInt64,
@@ -96,25 +97,21 @@ class OpenSessions:
         """
         if self._open.quiet(clock):
             return pl.DataFrame(schema=_ROW)
-        table, gap_ms = self._open.table, self._gap_ms
-        events, first_text = self._open.events()
-        told = [events[name] for name in ("row", *_NUMBERS) if name != "key"]
-        ended = np.empty(len(events["row"]), SESSION)
+        table = self._open.table
+        told, first_text = self._open.events()
+        ended = np.empty(len(told["row"]), SESSION)
         pairs = np.empty((2 * len(ended), 2), np.uint64)
         slots = self._items.slots(len(pairs))
-        limits = gap_ms, self._events_max, self._owner
         table.count, opened, found, new, self._owner = fold(
-            table.records, table.changed, table.count, *told, first_text, *limits, slots, pairs, ended
+            *(table.records, table.changed, table.count),
+            *(told["row"], told["track"], told["device"], told["kind"], told["timestamp"], told["clock"]),
+            told["ms_played"],
+            *(first_text, self._gap_ms, self._events_max, self._owner),
+            *(slots, pairs, ended),
         )
         self._items.put(pairs[:new])
         table.height += opened
-        ended = ended[:found]
-        if clock >= self._open.expires_at:
-            expired = np.empty(table.height, SESSION)
-            closed, found, oldest = expire(table.records, table.changed, table.count, clock, gap_ms, expired)
-            table.height -= closed
-            self._open.looked_at(oldest, clock)
-            ended = np.concatenate((ended, expired[:found]))
+        ended = np.concatenate((ended[:found], self._open.expired(expire, clock, SESSION)))
         finished = self._finished(ended) if len(ended) else pl.DataFrame(schema=_ROW)
         self._open.folded()
         self._items.forget(int(ended["tracks"].sum() + ended["devices"].sum()), self._owners)
@@ -123,12 +120,11 @@ class OpenSessions:
     def _finished(self, ended: Records) -> pl.DataFrame:
         order, texts = self._open.texts_of(ended)
         ended = ended.take(order)
-        kinds = {name: ended["counts"][:, EVENT_TYPE.categories.to_list().index(k)] for name, k in _COUNTED.items()}
+        counts = {name: ended["counts"][:, number] for name, number in _COUNTED.items()}
         by = pl.Series(["gap", "size"]).gather(ended["by_size"].astype(np.uint32))
-        known = {**{name: texts[name] for name in texts.columns}, **kinds, "ended_by": by}
-        return pl.DataFrame(
-            [pl.Series(name, known[name] if name in known else ended[name]).cast(kind) for name, kind in _ROW.items()]
-        )
+        known: dict[str, Any] = {**texts.to_dict(), **counts, "ended_by": by}
+        columns = {name: known[name] if name in known else ended[name] for name in _ROW}
+        return pl.DataFrame([pl.Series(name, columns[name]).cast(kind) for name, kind in _ROW.items()])
 
     def _owners(self) -> Keys:
         records = self._open.table.records

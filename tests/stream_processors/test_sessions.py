@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from crossfade.oracle import Sessions, clocked
 from schemas.codec import Codec, schema
-from stream_processors import distinct, row_table
+from stream_processors import distinct, open_rows, row_table
 from stream_processors.distinct import DistinctItems
 from stream_processors.places import place_of
 from stream_processors.sessions import OpenSessions
@@ -24,9 +24,10 @@ LATER = 10_000_000  # a watermark record: stream time passes every gap
 
 @pytest.fixture(autouse=True, scope="module")
 def _compacted_often() -> Iterator[None]:
-    """Closed rows are forgotten at once, as they are in a state with many."""
+    """Closed rows and unused texts are forgotten at once, as they are in a state with many."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_table, "_COMPACT_ROWS", 4)
+        patch.setattr(open_rows, "_RECENT_ROWS", 8)
         yield
 
 
