@@ -28,7 +28,7 @@ Schema = dict[str, pl.DataType | type[pl.DataType]]
 Columns = dict[str, npt.NDArray[Any]]
 """Columns of equal length by name."""
 Expire = Callable[[Records, Bools, int, int, int, Records], tuple[int, int, int]]
-"""(rows, changed, count, clock, after_ms, out) to (rows that have closed, records in `out`, oldest clock still open)."""
+"""(rows, changed, count, clock, after_ms, out) to (rows that have closed, records in `out`, oldest clock left)."""
 
 FOLD_ROWS = 20_000
 FOLD_SHARE = 4
