@@ -108,7 +108,7 @@ class OpenRows:
         if clock < self.expires_at:
             return np.empty(0, dtype)
         table = self.table
-        ended = np.empty(table.height, dtype)
+        ended = np.empty(table.count, dtype)
         closed, found, oldest = expire(table.records, table.changed, table.count, clock, self._after_ms, ended)
         table.height -= closed
         self.expires_at = self._worth_at = oldest + self._after_ms

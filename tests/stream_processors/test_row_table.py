@@ -13,7 +13,7 @@ from stream_processors.row_table import CLOSED, FIELDS, SILENT, RowTable, row_be
 Known = dict[tuple[int, bool], int]
 """Clock of each open row by key and lane."""
 
-changes = st.lists(st.tuples(st.integers(1, 40), st.booleans(), st.booleans()), max_size=8)
+changes = st.lists(st.tuples(st.integers(1, 6), st.booleans(), st.booleans()), max_size=8)
 ends = st.sampled_from(["nothing", "snapshot", "restart", "compact"])
 
 
@@ -39,7 +39,7 @@ def open_rows(table: RowTable) -> Known:
 
 
 @given(st.lists(st.tuples(changes, ends), max_size=12))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_rows_are_those_of_a_dict(calls: list[tuple[list[tuple[int, bool, bool]], str]]) -> None:
     """Live rows are found by key and rows behind them by the live row; each says what was written last."""
     table, known = RowTable(np.dtype(FIELDS), {}), Known()
