@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from schemas.kernel import kernel
-from stream_processors.lanes import Bools, Ints, Keys
+
+Bools = npt.NDArray[np.bool_]
+Ints = npt.NDArray[np.int64]
+Keys = npt.NDArray[np.uint64]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # Fibonacci hashing: keys that differ little fall on places that differ much
-_ONE = np.uint64(1)
+_ONE, _HALF = np.uint64(1), np.uint64(32)
 _BITS_MIN = 10
 
 
@@ -28,6 +32,15 @@ class Places:
         """Whether so many more may come."""
         return 2 * (self._count + keys) <= len(self._keys)
 
+    @property
+    def slots(self) -> Keys:
+        """The table, for kernels that put keys where `place_of` says; there must be room, and `have_come` be told."""
+        return self._keys
+
+    def have_come(self, keys: int) -> None:
+        """So many have been put into the slots by another kernel."""
+        self._count += keys
+
     def put(self, keys: Keys) -> tuple[Ints, Bools]:
         """(place, whether it came just now) of each key; of equal keys in one call, the first has come just now."""
         places, is_new = np.empty(len(keys), np.int64), np.empty(len(keys), np.bool_)
@@ -44,14 +57,22 @@ class Places:
 @kernel
 def place_of(slots: Keys, key: np.uint64) -> np.uint64:
     """Where the key stands, or may be put: the slot is 0 then."""
-    mask = np.uint64(len(slots) - 1)
-    bits = 0
-    while (1 << bits) < len(slots):
-        bits += 1
-    place = (key * _GOLDEN) >> np.uint64(64 - bits)
+    place = first_place(len(slots), key)
     while slots[place] != 0 and slots[place] != key:
-        place = (place + _ONE) & mask
+        place = next_place(len(slots), place)
     return place
+
+
+@kernel
+def first_place(slots: int, key: np.uint64) -> np.uint64:
+    """Where to look first for a key in a table of so many slots, a power of 2 up to 2^32."""
+    return (((key * _GOLDEN) >> _HALF) * np.uint64(slots)) >> _HALF
+
+
+@kernel
+def next_place(slots: int, place: np.uint64) -> np.uint64:
+    """Where to look next."""
+    return (place + _ONE) & (np.uint64(slots) - _ONE)
 
 
 @kernel

@@ -6,7 +6,6 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_processors.lanes import sorting
 from stream_processors.places import Places
 
 
@@ -21,11 +20,3 @@ def test_places_are_those_of_a_dict(calls: list[list[int]], apart: int) -> None:
         for key, place in zip(call, found.tolist(), strict=True):
             assert known.setdefault(key, place) == place
     assert len(set(known.values())) == len(known)
-
-
-@given(st.lists(st.integers(0, (1 << 64) - 1)), st.sampled_from([2, 1 << 17, 1 << 40, 1 << 64]))
-@settings(deadline=None)
-def test_rows_are_sorted_by_counting(numbers: list[int], below: int) -> None:
-    """Numbers of any size are in order, and equal ones keep theirs."""
-    keys = np.array([number % below for number in numbers], np.uint64)
-    assert sorting(keys).tolist() == np.argsort(keys, kind="stable").tolist()

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from crossfade.oracle import Plays, clocked
 from schemas.codec import Codec, Prefix, schema
 from schemas.writers import history
-from stream_processors import row_table
+from stream_processors import open_rows, row_table
 from stream_processors.plays import OpenPlays
 from tests.stream_processors.folding import Event, Step, event, run, steps
 
@@ -24,9 +24,10 @@ LATER = 10_000_000  # a watermark record: stream time passes every time-out
 
 @pytest.fixture(autouse=True, scope="module")
 def _compacted_often() -> Iterator[None]:
-    """Closed rows are forgotten at once, as they are in a state with many."""
+    """Closed rows and unused texts are forgotten at once, as they are in a state with many."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_table, "_COMPACT_ROWS", 4)
+        patch.setattr(open_rows, "_RECENT_ROWS", 8)
         yield
 
 

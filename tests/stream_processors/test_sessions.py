@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crossfade.oracle import Sessions, clocked
 from schemas.codec import Codec, schema
-from stream_processors import distinct, frames, row_table
+from stream_processors import distinct, open_rows, row_table
 from stream_processors.distinct import DistinctItems
+from stream_processors.places import place_of
 from stream_processors.sessions import OpenSessions
 from tests.stream_processors.folding import Event, Step, event, run, steps
 
@@ -24,9 +24,10 @@ LATER = 10_000_000  # a watermark record: stream time passes every gap
 
 @pytest.fixture(autouse=True, scope="module")
 def _compacted_often() -> Iterator[None]:
-    """Closed rows are forgotten at once, as they are in a state with many."""
+    """Closed rows and unused texts are forgotten at once, as they are in a state with many."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(row_table, "_COMPACT_ROWS", 4)
+        patch.setattr(open_rows, "_RECENT_ROWS", 8)
         yield
 
 
@@ -172,36 +173,48 @@ def test_any_log_in_any_pieces_equals_the_batch_oracle(log: list[Any], in_order:
     assert {row["session_key"]: row for row in found(log, how)} == oracle.finish(clock)
 
 
-@given(st.lists(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 9))), max_size=8), st.booleans())
+def added(items: DistinctItems, owners: list[int], keys: list[int]) -> list[bool]:
+    """Puts pairs as a kernel does; which of them are new."""
+    slots, new, fresh = items.slots(len(keys)), [], []
+    for owner, key in zip(owners, np.array(keys, np.uint64), strict=True):
+        place = place_of(slots, key)
+        fresh.append(bool(slots[place] == 0))
+        if fresh[-1]:
+            slots[place] = key
+            new.append((owner, key))
+    items.put(np.array(new, np.uint64).reshape(-1, 2))
+    return fresh
+
+
+@given(st.lists(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 9))), max_size=8), st.booleans())
 @settings(deadline=None)
 def test_distinct_items_equal_a_set(calls: list[list[tuple[int, int]]], restart: bool) -> None:
     """Each pair is new once, over calls, growth and restarts."""
     items, known = DistinctItems(), set()
     for call in calls:
-        pairs = np.array(call, np.uint64).reshape(-1, 2) * np.uint64(0x9E3779B97F4A7C15)
-        fresh = items.add(pairs[:, 0], pairs[:, 1])
+        fresh = added(items, [owner for owner, _ in call], [16 * owner + item for owner, item in call])
         assert sorted(pair for pair, new in zip(call, fresh, strict=True) if new) == sorted(set(call) - known)
         known |= set(call)
+        assert items.last_owner == max((owner for owner, _ in known), default=0)
         if restart:
             items = DistinctItems({name: segment.data() for name, segment in items.segments().items()})
 
 
 def kept_pairs(items: DistinctItems) -> int:
-    return sum(frames.from_bytes(segment.data()).height for segment in items.segments().values())
+    return sum(len(segment.data()) // 16 for segment in items.segments().values())
 
 
 def test_pairs_of_closed_owners_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept follows what is open: closed owners leave once they are the half, open ones stay known."""
     monkeypatch.setattr(distinct, "_FORGET_MIN", 100)
-    items, many = DistinctItems(), np.arange(1, 5_001, dtype=np.uint64)
-    ones = np.ones(5_000, np.uint64)
-    assert items.add(ones, many).all() and items.add(ones + ones, many).all()
-    items.forget(5_000, lambda: pl.Series([2], dtype=pl.UInt64))
+    items, first, second = DistinctItems(), list(range(1, 5_001)), list(range(5_001, 10_001))
+    assert all(added(items, [1] * 5_000, first)) and all(added(items, [2] * 5_000, second))
+    items.forget(5_000, lambda: np.array([2], np.uint64))
     assert kept_pairs(items) == 10_000
-    items.forget(1, lambda: pl.Series([2], dtype=pl.UInt64))
+    items.forget(1, lambda: np.array([2], np.uint64))
     assert kept_pairs(items) == 5_000
-    assert not items.add(ones + ones, many).any()
-    assert items.add(ones, many).all()
+    assert not any(added(items, [2] * 5_000, second))
+    assert all(added(items, [1] * 5_000, first))
 
 
 @pytest.mark.parametrize("kind", ["play", "skip", "like", "share", "pause"])
