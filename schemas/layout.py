@@ -117,12 +117,12 @@ def _dtype(avro_type: Any) -> DataType:
 class Layout:
     """How records of some fields are read; `wanted` names the columns that are asked for (default: all).
 
-    `exact` is False when records of this schema cannot be read as columns (arrays, maps, unions of several types).
+    `exact` is False when records of this schema cannot be read as columns (arrays, maps, unions of several types, nothing).
     """
 
     def __init__(self, fields: Sequence[Field], wanted: Collection[str] | None = None) -> None:
         parts = [_part(field) for field in fields]
-        self.exact = None not in parts
+        self.exact = bool(parts) and None not in parts
         self.schema = pl.Schema(
             {field["name"]: _dtype(field["type"]) for field in fields if wanted is None or field["name"] in wanted}
         )

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from schemas.kernel import kernel
-from stream_processors.lanes import Ints, Keys
+from stream_processors.places import Ints, Keys
 
 SmallInts = npt.NDArray[np.int32]
 

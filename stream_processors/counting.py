@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from schemas.kernel import kernel
 from stream_processors.codes import SmallInts, ordered
-from stream_processors.lanes import Ints
+from stream_processors.places import Ints
 from stream_processors.sketch import Coupons
 
 COUNTS = ["events", "users", "plays", "pauses", "skips", "likes", "shares"]

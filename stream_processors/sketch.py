@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from schemas.kernel import kernel
 from stream_processors.codes import SmallInts, ordered
-from stream_processors.lanes import Ints
+from stream_processors.places import Ints
 
 LG_REGISTERS = 12
 _REGISTERS = 1 << LG_REGISTERS

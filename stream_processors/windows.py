@@ -15,7 +15,7 @@ from schemas.event_time import Windows as Clockwork
 from stream_processors import frames
 from stream_processors.codes import Codes, Hashed, hashes, owned
 from stream_processors.counting import COUNTS, KINDS, Counted, Rows
-from stream_processors.lanes import Bools, Ints, sorting
+from stream_processors.places import Bools, Ints
 from stream_processors.segment import Segment
 from stream_processors.sketch import Coupons, coupons, listed, stable_hashes
 
@@ -161,7 +161,7 @@ class OpenWindows:
             window.take(_Piece(rows, [parts[i] for parts in texts]))
 
     def _by_window(self, starts: Millis) -> Iterator[tuple[int, Ints]]:
-        order = sorting((starts - starts.min()) // self._clockwork.window_ms)
+        order = np.argsort(starts, kind="stable")
         for rows in np.split(order, np.flatnonzero(np.diff(starts[order])) + 1):
             yield int(starts[rows[0]]), rows
 
