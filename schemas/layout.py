@@ -117,7 +117,8 @@ def _dtype(avro_type: Any) -> DataType:
 class Layout:
     """How records of some fields are read; `wanted` names the columns that are asked for (default: all).
 
-    `exact` is False when records of this schema cannot be read as columns (arrays, maps, unions of several types, nothing).
+    `exact` is False when records of this schema cannot be read as columns: arrays, maps, unions of several types, or no
+    field at all.
     """
 
     def __init__(self, fields: Sequence[Field], wanted: Collection[str] | None = None) -> None:
