@@ -14,6 +14,7 @@ from schemas.event_time import Windows as Clockwork
 from schemas.kafka import codec_of
 from schemas.reasons import BadRecordError, Reason
 from schemas.settings import Settings
+from stream_processors.catalogue import CONTEXT
 from stream_processors.detectors.alert import Alert
 from stream_processors.idle import Idle
 from stream_processors.merge import MergeState, Part
@@ -22,6 +23,12 @@ from stream_processors.partition import PartitionState, Result
 from stream_processors.sketch import estimates, sketches
 from stream_processors.transport import EventBatch
 from stream_processors.wire import BadRecord, Decoded, Wire
+
+COLUMNS = [
+    *("event_id", "event_type", "timestamp", "tenant", "source", "user_id", "session_id", "track_id", *CONTEXT),
+    *("platform", "country", "device", "app_version", "position_ms", "ms_played"),
+]
+"""What the worker reads of an event."""
 
 PART_BYTES = topics.MESSAGE_MAX_BYTES // 4
 _TELL_EVERY_S = 0.5
@@ -33,7 +40,7 @@ class EventsAgent:
     def __init__(self, settings: Settings, outbox: Outbox) -> None:
         self._outbox = outbox
         self._clockwork = Clockwork(settings.window_ms, settings.grace_ms)
-        self._wire = Wire(codec_of(settings, topics.EVENTS))
+        self._wire = Wire(codec_of(settings, topics.EVENTS, COLUMNS))
         written = (topics.PLAYS, topics.SESSIONS, topics.TRACK_CATALOGUE, topics.DEAD_LETTERS)
         self._codecs = {topic: codec_of(settings, topic) for topic in written}
         self._early_every_s = settings.early_every_ms / 1000 if settings.emit == "early" else None
@@ -170,7 +177,9 @@ class MergeAgent:
         self._idle.saw(state.clocks, self._now_ms())
 
     def settle(self, _partition: int, _state: MergeState) -> None:
-        """Nothing is put off."""
+        """Writes watermark records into partitions that hold time back."""
+        for partition, time_ms in self._idle.due(self._now_ms()).items():
+            self._outbox.emit(topics.EVENTS, WATERMARK_KEY, None, partition=partition, timestamp_ms=time_ms)
 
     def _emit_windows(self, rows: pl.DataFrame, emit: str) -> None:
         now_ms = self._now_ms()
@@ -204,8 +213,3 @@ class MergeAgent:
         value = self._codecs[topics.ANOMALY_ALERTS].encode(record)
         self._outbox.emit(topics.ANOMALY_ALERTS, record["transition_id"].encode(), value)
         metrics.ALERT_TRANSITIONS.labels(alert.detector, alert.status).inc()
-
-    def move_idle_partitions(self) -> None:
-        """Writes watermark records into partitions that hold time back."""
-        for partition, time_ms in self._idle.due(self._now_ms()).items():
-            self._outbox.emit(topics.EVENTS, WATERMARK_KEY, None, partition=partition, timestamp_ms=time_ms)

@@ -25,7 +25,7 @@ from stream_processors.agents import EventsAgent, MergeAgent
 from stream_processors.merge import MergeState
 from stream_processors.outbox import Outbox
 from stream_processors.partition import PartitionState
-from stream_processors.resumable import Resumable
+from stream_processors.resumable import LANES, Resumable
 from stream_processors.snapshots import Snapshots
 from stream_processors.transport import BatchSchema, guard
 
@@ -92,13 +92,6 @@ def create(settings: Settings, on_error: Callable[[Exception], NoReturn]) -> Wor
     )
     attach(app, [events, merge], settings.snapshot_every_ms, on_error)
 
-    @app.timer(interval=1.0)  # type: ignore[untyped-decorator]
-    async def move_idle_partitions() -> None:
-        with _ended_by(on_error):
-            if merge.states:
-                merge_agent.move_idle_partitions()
-                await outbox.push(wait=True)
-
     return WorkerApp(app, events, merge, outbox)
 
 
@@ -161,7 +154,8 @@ def attach(
     for stage in by_topic.values():
         channel = app.topic(stage.topic, schema=BatchSchema(), partitions=None)
         app.agent(channel, name=stage.topic)(_feed(stage, on_error))
-        app.task(_work(stage, on_error))
+        for lane in range(LANES):
+            app.task(_work(stage, lane, on_error))
 
     @app.timer(interval=snapshot_every_ms / 1000)  # type: ignore[untyped-decorator]
     async def save_quiet_partitions() -> None:
@@ -178,10 +172,10 @@ def _feed(stage: Resumable[Any], on_error: Callable[[Exception], NoReturn]) -> A
     return feed
 
 
-def _work(stage: Resumable[Any], on_error: Callable[[Exception], NoReturn]) -> Any:
+def _work(stage: Resumable[Any], lane: int, on_error: Callable[[Exception], NoReturn]) -> Any:
     async def work() -> None:
         with _ended_by(on_error):
-            await stage.work()
+            await stage.work(lane)
 
     return work
 

@@ -100,6 +100,8 @@ class Outbox:
 
     async def push(self, *, wait: bool) -> None:
         """Hands what is queued to the client; with `wait` all of it, otherwise what is encoded. Raises EmitError."""
+        if self._pushing.locked() and not wait:
+            return  # who holds it pushes ours too, or the next call does
         async with self._pushing:
             try:
                 await self._push(wait=wait)

@@ -36,7 +36,11 @@ class State(Protocol):
         """The large parts."""
 
 
+LANES = 4
+"""So many partitions are worked on at a time, each in a thread: columns and kernels leave Python's lock alone."""
+
 S = TypeVar("S", bound=State)
+T = TypeVar("T")
 S_contra = TypeVar("S_contra", bound=State, contravariant=True)
 Load = Callable[[Mapping[str, int], Mapping[str, bytes]], S]
 
@@ -74,9 +78,11 @@ class Resumable(Generic[S]):
         self._every_s = every_ms / 1000
         self._saved: dict[int, tuple[float, int | None]] = {}
         self._sought: dict[int, int] = {}
-        self._busy = asyncio.Lock()
-        self._reader = ThreadPoolExecutor(1, f"read {topic}")
-        self._queue: asyncio.Queue[tuple[EventBatch, asyncio.Future[Any]]] = asyncio.Queue(1)
+        self._busy = [asyncio.Lock() for _ in range(LANES)]
+        self._queues: list[asyncio.Queue[tuple[EventBatch, asyncio.Future[Any]]]] = [
+            asyncio.Queue(1) for _ in range(LANES)
+        ]
+        self._readers, self._workers = ThreadPoolExecutor(1, f"read {topic}"), ThreadPoolExecutor(LANES, topic)
 
     def resume_at(self, partition: int, earliest: int) -> int:
         """Loads the partition's state and returns the offset to read on from.
@@ -103,13 +109,17 @@ class Resumable(Generic[S]):
         """The agent: has batches read, one ahead of `work`."""
         loop = asyncio.get_running_loop()
         async for batch in stream:
-            await self._queue.put((batch, loop.run_in_executor(self._reader, self._agent.read, batch)))
+            content = loop.run_in_executor(self._readers, self._agent.read, batch)
+            await self._queues[batch.partition % LANES].put((batch, content))
 
-    async def work(self) -> None:
-        """Takes batch after batch for as long as the worker lives."""
+    async def work(self, lane: int) -> None:
+        """Takes batch after batch of the partitions of a lane for as long as the worker lives.
+
+        Partitions know nothing of each other: while one waits for the broker, another goes on.
+        """
         while True:
-            batch, content = await self._queue.get()
-            async with self._busy:
+            batch, content = await self._queues[lane].get()
+            async with self._busy[lane]:
                 await self._take(batch, await content)
 
     async def _take(self, batch: EventBatch, content: Any) -> None:
@@ -122,31 +132,35 @@ class Resumable(Generic[S]):
             return
         if batch.next <= state.next:
             return
-        self._agent.process(partition, state, batch, content)
-        await self._outbox.push(wait=self._queue.empty())
+        await self._in_thread(self._agent.process, partition, state, batch, content)
+        await self._outbox.push(wait=self._queues[partition % LANES].empty())
         metrics.WORKER_NEXT_OFFSET.labels(self.topic, partition).set(batch.next)
         await self._save_when_due(partition, state)
 
     async def save_quiet_partitions(self) -> None:
         """Snapshots partitions whose input paused before the next snapshot was due."""
-        if self._busy.locked():
-            return  # not quiet
-        async with self._busy:
-            for partition, state in list(self.states.items()):
-                await self._save_when_due(partition, state)
+        for partition, state in list(self.states.items()):
+            busy = self._busy[partition % LANES]
+            if not busy.locked():
+                async with busy:
+                    await self._save_when_due(partition, state)
 
     async def _save_when_due(self, partition: int, state: S) -> None:
         saved_at, saved_next = self._saved[partition]
-        if time.monotonic() - saved_at < self._every_s:
+        if time.monotonic() - saved_at < self._every_s or self.states.get(partition) is not state:
             return
-        self._agent.settle(partition, state)
+        await self._in_thread(self._agent.settle, partition, state)
         if state.next == saved_next and not len(self._outbox):
             return
         await self._outbox.confirm()
+        segments = await self._in_thread(state.segments)
         if self.states.get(partition) is state:
-            await self._snapshots.save(partition, state.header(), state.segments())
+            await self._snapshots.save(partition, state.header(), segments)
             self._saved[partition] = (time.monotonic(), state.next)
             metrics.SNAPSHOT_AT.labels(self.topic, partition).set_to_current_time()
+
+    async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._workers, function, *arguments)
 
     async def _go_back(self, batch: EventBatch, state: S) -> bool:
         """Seeks back to the state's offset once; what retention has deleted meanwhile is counted and logged."""
