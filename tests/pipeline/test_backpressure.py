@@ -29,13 +29,11 @@ GROWTH_MAX_BYTES = 64 << 20
 def waits(settings: Settings) -> str:
     """What the sink says that it waits for; empty while it does not answer or wait."""
     try:
-        return str(health(settings)["waiting_for"] or "")
+        return str(health(settings).get("waiting_for") or "")
     except urllib.error.HTTPError as unwell:
         told: dict[str, Any] = json.load(unwell)
         assert told["ok"] is False
         return str(told["waiting_for"])
-    except OSError:
-        return ""
 
 
 def until(condition: Callable[[], bool], what: str, timeout_s: float = 90) -> None:

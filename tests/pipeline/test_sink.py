@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -111,10 +112,12 @@ def fill(settings: Settings, seed: int) -> tuple[set[str], Ledger]:
 
 
 def health(settings: Settings) -> dict[str, Any]:
-    """What the sink tells of itself; nothing while it is not up yet."""
+    """What the sink tells of itself; nothing while it is not up yet. Raises HTTPError when it is unwell."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{settings.sink_metrics_port}/healthz", timeout=5) as answer:
             state: dict[str, Any] = json.load(answer)
+    except urllib.error.HTTPError:
+        raise
     except OSError:
         return {}
     return state
