@@ -130,10 +130,3 @@ def _order(codes: SmallInts, ends: Ints, order: Ints) -> None:
     for i in range(len(codes)):
         order[ends[codes[i]]] = i
         ends[codes[i]] += 1
-
-
-def owned(frame: pl.DataFrame) -> pl.DataFrame:
-    """The same texts in memory of their own: they would keep all texts of their batch in memory otherwise."""
-    found = pl.from_arrow(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
-    assert isinstance(found, pl.DataFrame)
-    return found

@@ -23,15 +23,8 @@ def from_bytes(data: bytes) -> pl.DataFrame:
     return read(io.BytesIO(data))
 
 
-_INLINE_BYTES = 12
-"""Texts up to this length stand in the column itself and share no memory."""
-
-
-def compacted(frame: pl.DataFrame) -> pl.DataFrame:
-    """The same rows in memory of their own: a text that is kept keeps all texts of its batch in memory otherwise."""
-    frame = frame.rechunk()
-    longest = frame.select(pl.col(pl.String).str.len_bytes().max()).row(0, named=True)
-    long = frame.select(name for name, length in longest.items() if (length or 0) > _INLINE_BYTES)
-    copied = pl.from_arrow(long.to_arrow(compat_level=pl.CompatLevel.oldest()))
-    assert isinstance(copied, pl.DataFrame)
-    return frame.with_columns(copied.get_columns())
+def owned(frame: pl.DataFrame) -> pl.DataFrame:
+    """The same texts in memory of their own: they would keep all texts of their batch in memory otherwise."""
+    found = pl.from_arrow(frame.to_arrow(compat_level=pl.CompatLevel.oldest()))
+    assert isinstance(found, pl.DataFrame)
+    return found

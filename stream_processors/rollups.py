@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import polars as pl
 
 from stream_processors import frames
-from stream_processors.codes import Codes, hashes, owned
+from stream_processors.codes import Codes, hashes
 from stream_processors.counting import COUNTS, summed
 from stream_processors.segment import Segment
 from stream_processors.sketch import united
@@ -74,4 +74,4 @@ def merged(parts: pl.DataFrame) -> pl.DataFrame:
     counts = summed(parts.select(COUNTS).to_numpy(), codes, len(first))
     has_users = parts["coupons"].null_count() < parts.height
     users = united(parts["coupons"], codes, len(first)) if has_users else parts["coupons"][: len(first)]
-    return owned(parts.select(IDENTITY)[first]).hstack(pl.DataFrame(counts, schema=COUNTS)).with_columns(users)
+    return frames.owned(parts.select(IDENTITY)[first]).hstack(pl.DataFrame(counts, schema=COUNTS)).with_columns(users)

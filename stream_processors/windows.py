@@ -13,7 +13,7 @@ from schemas.codec import schema
 from schemas.event_time import Millis
 from schemas.event_time import Windows as Clockwork
 from stream_processors import frames
-from stream_processors.codes import Codes, Hashed, hashes, owned
+from stream_processors.codes import Codes, Hashed, hashes
 from stream_processors.counting import COUNTS, KINDS, Counted, Rows
 from stream_processors.places import Bools, Ints
 from stream_processors.segment import Segment
@@ -211,7 +211,7 @@ class OpenWindows:
 
 def _parts(frame: pl.DataFrame, places: list[Ints]) -> list[pl.DataFrame]:
     """The rows at these places, taken out at once."""
-    found = owned(frame[np.concatenate(places)])
+    found = frames.owned(frame[np.concatenate(places)])
     ends = np.cumsum([len(some) for some in places])
     return [found[end - len(some) : end] for end, some in zip(ends, places, strict=True)]
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
-from stream_processors.codes import Codes, SmallInts, hashes, owned
+from stream_processors import frames
+from stream_processors.codes import Codes, SmallInts, hashes
 from stream_processors.detectors.alert import Alert, Series, Status
 
 SPAN_WINDOWS = 30
@@ -74,7 +75,7 @@ class LoopingBot:
         return codes
 
     def _take(self, start: int, rows: pl.DataFrame) -> None:
-        self.windows[start], self._loops[start] = owned(rows), self._code(rows)
+        self.windows[start], self._loops[start] = frames.owned(rows), self._code(rows)
         self._totals[self._loops[start]] += rows["plays"].to_numpy()
 
     def _forget_before(self, oldest: int) -> None:

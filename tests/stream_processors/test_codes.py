@@ -7,7 +7,8 @@ import polars as pl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stream_processors.codes import Codes, Hashes, hashes, ordered, owned
+from stream_processors import frames
+from stream_processors.codes import Codes, Hashes, hashes, ordered
 
 names = st.sampled_from([None, "", "a", "b", "a text of more than twelve bytes", "another text of more than twelve"])
 batches = st.lists(st.lists(st.tuples(names, names), max_size=40), max_size=8)
@@ -25,7 +26,7 @@ def test_pairs_of_texts_are_numbered_as_they_come(batches: list[list[tuple[str |
         found, first = codes.of(hashes(frame, frame.columns))
         assert found.tolist() == wanted
         assert [wanted[place] for place in first] == list(range(before, len(known)))
-        assert owned(frame).equals(frame)
+        assert frames.owned(frame).equals(frame)
     assert len(codes) == len(known)
 
 
