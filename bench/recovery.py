@@ -76,7 +76,7 @@ def made(rows: int, offset: int, random: np.random.Generator, empty: pl.DataFram
         "track_id": [f"track:{a % 1_000_000:07d}" for a in words[:, 3].tolist()],
     }
     frame = pl.DataFrame(columns).with_columns(
-        event_type=pl.lit("like"),
+        event_type=pl.lit("like").cast(empty.schema["event_type"]),
         platform=pl.lit("custom"),
         tenant=pl.lit("default"),
         source=pl.lit("bench"),
