@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 import numba
 
 F = TypeVar("F", bound=Callable[..., object])
+
+_HERE = Path(__file__).parent
+_ROOMS = (_HERE, _HERE.parent / "stream_processors")
+
+
+def _stamp() -> str:
+    """Changes with every file that may hold kernels."""
+    files = sorted(file for room in _ROOMS for file in room.glob("*.py"))
+    return hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=8).hexdigest()
+
+
+# numba looks at the file of a kernel alone, and would keep an old copy of what it calls in another
+numba.config.CACHE_DIR = str(_HERE / "__pycache__" / f"kernels-{_stamp()}")  # type: ignore[attr-defined]
 
 
 def kernel(function: F) -> F:
