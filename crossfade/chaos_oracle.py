@@ -120,7 +120,7 @@ SEMI JOIN (
 
 _WINDOWS = """
 SELECT {size}::BIGINT AS window_ms, window_start, '{scope}' AS scope, tenant, {dimensions},
-  sum(events)::BIGINT AS events, count(*) FILTER (events > 0) AS users,
+  sum(events)::BIGINT AS events, count(user_id) FILTER (events > 0) AS users,
   {kinds}
   sum(ms_played)::BIGINT AS ms_played, sum(completed_ms) / nullif(sum(duration_ms), 0) AS completion,
   {late} AS late_count
@@ -194,7 +194,7 @@ def _derive_listening(oracle: duckdb.DuckDBPyConnection, settings: Settings) -> 
     for name, columns in (("expected_plays", PLAY), ("expected_sessions", SESSION)):
         oracle.execute(f"CREATE TABLE {name} ({', '.join(f'{column} {kind}' for column, kind in columns.items())})")
     events = oracle.cursor().execute(
-        f"SELECT {', '.join(_LISTENED)} FROM fresh ORDER BY tenant, user_id, place"  # noqa: S608 - names of ours
+        f"SELECT {', '.join(_LISTENED)} FROM fresh WHERE user_id IS NOT NULL ORDER BY tenant, user_id, place"  # noqa: S608 - names of ours
     )
     plays: list[tuple[Any, ...]] = []
     sessions: list[tuple[Any, ...]] = []

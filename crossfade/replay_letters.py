@@ -161,7 +161,8 @@ class Workshop:
             raise BadRecordError(Reason.BROKEN_RECORD, f"{type(error).__name__}: {error}") from None
         if late.any():
             raise BadRecordError(Reason.CLOCK, str(event["timestamp"]), "timestamp")
-        return Ready(_EVENTS, (event["tenant"], event["event_id"]), event["user_id"].encode(), value)
+        key = event["user_id"] or event["event_id"]
+        return Ready(_EVENTS, (event["tenant"], event["event_id"]), key.encode(), value)
 
     def _other(self, letter: Mapping[str, Any]) -> Ready:
         """A record of another topic, as it was: its key is deterministic."""

@@ -203,7 +203,9 @@ class Door:
         encoder = self._encoders.get(tenant)
         if encoder is None:
             names = pseudonyms(self._settings, tenant)
-            encoder = self._encoders[tenant] = EventEncoder(self._events, tenant, self._source, names.of)
+            encoder = self._encoders[tenant] = EventEncoder(
+                self._events, tenant, self._source, names.of, self._settings.location_precision
+            )
         return encoder
 
     def _produce(self, topic: str, key: bytes, value: bytes, on_delivery: Delivered) -> None:

@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 
 from producers.event import FIELDS, ClientEvent
+from producers.location import Precision, coarsened
 from schemas.codec import Codec
 
 TABLE_MAX = 16_384
 """Values that a table remembers before it starts anew: most fields repeat a few values, ids pass through."""
 
-_UNIQUE = ("event_id", "timestamp", "sent_at")
+_UNIQUE = ("event_id", "timestamp", "sent_at", "device_timestamp")
 
 Encode = Callable[[Any], bytes]
 
@@ -22,10 +23,18 @@ Encode = Callable[[Any], bytes]
 class EventEncoder:
     """Events of one tenant and source as records of listening_event.avsc; the result is what `Codec.encode` writes.
 
-    Three times as quick as fastavro, which stays the reference (tests/producers/test_encoder.py).
+    Users become their pseudonyms, and locations as coarse as `location_precision` says.
+    Three times as quick as fastavro, which stays the reference (tests/producers/test_event_encoder.py).
     """
 
-    def __init__(self, codec: Codec, tenant: str, source: str, pseudonym: Callable[[str], str]) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        tenant: str,
+        source: str,
+        pseudonym: Callable[[str], str],
+        location_precision: Precision = "city",
+    ) -> None:
         types = {field["name"]: field["type"] for field in codec.fields}
         names = list(types)
         told, added = names[: len(FIELDS)], names[len(FIELDS) :]
@@ -34,17 +43,24 @@ class EventEncoder:
         self._in_order = itemgetter(*(FIELDS.index(name) for name in told))
         encodes: dict[str, Encode] = {name: _encode_of(types[name]) for name in names}
         self._keys = Table(lambda user_id: pseudonym(user_id).encode())
-        encodes["user_id"] = lambda user_id: _bytes(self._keys[user_id])
+        encodes["user_id"] = lambda user_id: b"\x00" if user_id is None else b"\x02" + _bytes(self._keys[user_id])
+        location = encodes["location"]
+        encodes["location"] = lambda told: location(told and coarsened(told, location_precision))
         self._tables = [Unique(encodes[name]) if name in _UNIQUE else Table(encodes[name]) for name in told]
         self._prefix = codec.prefixes[0].data
         self._origin = encodes["tenant"](tenant) + encodes["source"](source)
         self._received_at = Table(lambda ms: self._origin + _long(ms))
 
     def encode(self, event: ClientEvent, received_at_ms: int) -> tuple[bytes, bytes]:
-        """(Kafka key, value) of an event that has passed the rules."""
+        """(Kafka key, value) of an event that has passed the rules.
+
+        The key is the pseudonym, so that a listener's events keep their order; without a user it is the event_id, so
+        that a repetition meets its first.
+        """
         fields = self._in_order(msgspec.structs.astuple(event))
         body = b"".join(map(getitem, self._tables, fields))
-        return self._keys[event.user_id], self._prefix + body + self._received_at[received_at_ms]
+        key = event.event_id.encode() if event.user_id is None else self._keys[event.user_id]
+        return key, self._prefix + body + self._received_at[received_at_ms]
 
 
 class Table(dict[Any, bytes]):

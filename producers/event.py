@@ -21,13 +21,16 @@ _Number = Annotated[int, msgspec.Meta(ge=0, le=MEDIA_MAX_MS)]
 
 
 class ClientEvent(msgspec.Struct, gc=False):
-    """One event as a client tells it. Times are milliseconds since 1970 once the rules have been passed."""
+    """One event as a client tells it. Times are milliseconds since 1970 once the rules have been passed.
+
+    `user_id` and `session_id` are None in a private session; `device_timestamp` is the door's, whatever a client says.
+    """
 
     event_id: _Id
     event_type: EventType
-    user_id: _Id
     track_id: _Id
     platform: _Id
+    user_id: _Id | None = None
     session_id: Annotated[str, msgspec.Meta(max_length=ID_MAX_CHARACTERS)] | None = None
     country: str | None = None
     location: str | None = None
@@ -41,6 +44,7 @@ class ClientEvent(msgspec.Struct, gc=False):
     isrc: str | None = None
     timestamp: int | str = 0
     sent_at: int | str | None = None
+    device_timestamp: Any = None
     position_ms: _Number | None = None
     ms_played: _Number | None = None
     duration_ms: _Number | None = None
@@ -155,6 +159,11 @@ def _finish(event: ClientEvent, now_ms: int) -> ClientEvent:
             raise BadRecordError(Reason.BAD_TIMESTAMP, f"{event.sent_at}", "sent_at")
     if event.country is not None:
         event.country = _country(event.country)
+    event.device_timestamp = None
+    if event.incognito:
+        event.user_id = event.session_id = None
+    elif event.user_id is None:
+        raise BadRecordError(Reason.MISSING_ID, "missing", "user_id")
     return event
 
 
@@ -194,6 +203,10 @@ def _required(name: str, value: object) -> str:
     if not isinstance(value, str) or not value:
         raise BadRecordError(Reason.MISSING_ID, "missing" if value is None else f"{value!a}", name)
     return _short(name, value)
+
+
+def _optional(name: str, value: object) -> str | None:
+    return None if value is None else _required(name, value)
 
 
 def _short(name: str, value: object) -> str:
@@ -238,7 +251,8 @@ def _time(name: str, value: object) -> int | None:
 
 _RULES: dict[str, Callable[[str, object], Any]] = {
     "event_type": _event_type,
-    **dict.fromkeys(("event_id", "user_id", "track_id", "platform"), _required),
+    **dict.fromkeys(("event_id", "track_id", "platform"), _required),
+    "user_id": _optional,
     "timestamp": _time,
     "session_id": _optional_short,
     **dict.fromkeys(FIELDS[FIELDS.index("country") : _TEXTS], _text),

@@ -70,6 +70,10 @@ class Settings(BaseSettings):
         description="HMAC secret per tenant, as JSON. A tenant without one gets one, kept in `<data_dir>/secrets/`.",
     )
 
+    location_precision: Literal["none", "city", "told"] = Field(
+        "city", description="How exact a `location` the doors let in: a city at most, nothing, or what a client tells."
+    )
+
     collector_host: str = "127.0.0.1"
     collector_port: int = 8081
     collector_in_flight_max: int = Field(10_000, description="Unacknowledged events before the collector answers 429.")

@@ -14,14 +14,15 @@ COUNTS = ["events", "users", "plays", "pauses", "skips", "likes", "shares"]
 COUNTS += ["ms_played", "completed_ms", "duration_ms", "late_count"]
 """Columns of a table of counts."""
 _EVENTS, _USERS, _FIRST_KIND = 0, 1, 2
-_MS_PLAYED, _COMPLETED, _DURATION, _LATE = 7, 8, 9, 10
+_MS_PLAYED, _COMPLETED, _DURATION, _LATE_COUNT = 7, 8, 9, 10
 
 KINDS = 5
 """A series is a profile and a kind: profile * KINDS + kind."""
 _PLAY = 0
 
 Rows = npt.NDArray[np.int32]
-"""Events: series, track, user (-1: the event is late), ms_played, and duration_ms where both are known, else 0."""
+"""Events: series, track, user (or LATE or NOBODY), ms_played, and duration_ms where both are known, else 0."""
+LATE, NOBODY = -1, -2
 
 
 class Counted:
@@ -70,8 +71,8 @@ def _sum_up(rows: Rows, series: Ints, tracks: Ints) -> None:
     """Everything but the users."""
     for i in range(len(rows)):
         one, track, ms_played, duration = rows[i, 0], rows[i, 1], np.int64(rows[i, 3]), np.int64(rows[i, 4])
-        if rows[i, 2] < 0:
-            series[one, _LATE] += 1
+        if rows[i, 2] == LATE:
+            series[one, _LATE_COUNT] += 1
             continue
         completed = min(ms_played, duration) if duration > 0 else np.int64(0)
         for counts in (series[one], tracks[track]):
@@ -89,8 +90,8 @@ def _pair(
     """User by user: one is new to a series or track that was last told of another one."""
     ends = np.zeros(users + 1, np.int64)
     for i in range(len(rows)):
-        ends[rows[i, 2] + 1] += 1
-    ends[0] = 0  # late ones
+        if rows[i, 2] >= 0:
+            ends[rows[i, 2] + 1] += 1
     for user in range(users):
         ends[user + 1] += ends[user]
     heard = np.empty((len(rows), 2), np.int32)

@@ -96,8 +96,9 @@ class PartitionState:
             late, before = late[fresh], before[fresh]
         self._windows.add(kept, timestamps, late, before)
         told = kept.with_columns(timestamp=pl.Series(timestamps), clock=pl.Series(after))
-        self._plays.add(told)
-        self._sessions.add(told)
+        by_somebody = told.filter(pl.col("user_id").is_not_null()) if told["user_id"].null_count() else told
+        self._plays.add(by_somebody)
+        self._sessions.add(by_somebody)
         self.next = next_offset
         return Result(
             self._closed(),

@@ -14,7 +14,7 @@ from schemas.event_time import Millis
 from schemas.event_time import Windows as Clockwork
 from stream_processors import frames
 from stream_processors.codes import Codes, Hashed, hashes
-from stream_processors.counting import COUNTS, KINDS, Counted, Rows
+from stream_processors.counting import COUNTS, KINDS, LATE, NOBODY, Counted, Rows
 from stream_processors.places import Bools, Ints
 from stream_processors.segment import Segment
 from stream_processors.sketch import Coupons, coupons, listed, stable_hashes
@@ -89,6 +89,7 @@ class _Events:
         self.hashes = [hashed.of(names) for names in _TEXTS]
         self.kind, self.ms_played, self.duration_ms = (column.to_numpy() for column in numbers)
         self.late = late
+        self.nobody = frame["user_id"].is_null().to_numpy()
 
 
 class _Window:
@@ -106,7 +107,8 @@ class _Window:
             rows[:, i], first = codes.of(known[places])
             new.append(places[first])
         rows[:, 0] = rows[:, 0] * KINDS + events.kind[places]
-        rows[events.late[places], 2] = -1
+        rows[events.nobody[places], 2] = NOBODY
+        rows[events.late[places], 2] = LATE
         rows[:, 3], rows[:, 4] = events.ms_played[places], events.duration_ms[places]
         return rows, new
 
@@ -192,7 +194,7 @@ class OpenWindows:
             return pl.DataFrame(schema=PARTIAL_SCHEMA)
         profiles, tracks, users, rows = _side_by_side({start: window.whole() for start, window in windows.items()})
         counted = Counted(rows, KINDS * profiles.height, tracks.height, users.height)
-        coupon = coupons(stable_hashes(users["user_id"]))
+        coupon = coupons(stable_hashes(users["user_id"].fill_null("")))
         kinds = pl.Series("event_type", EVENT_TYPE.categories)
         series = profiles[np.repeat(np.arange(profiles.height), KINDS)].with_columns(
             event_type=kinds[np.tile(np.arange(KINDS), profiles.height)]

@@ -39,7 +39,8 @@ class Oracle:
                 continue
             seen.add((entry["tenant"], entry["event_id"]))
             self._window(entry, before if is_late else entry["timestamp"], is_late, users)
-            plays.take(entry, clock)
+            if entry["user_id"] is not None:
+                plays.take(entry, clock)
         for key, names in users.items():
             self.users[key] |= names
             self.windows[key]["users"] = self.windows[key].get("users", 0) + len(names)
@@ -63,7 +64,8 @@ class Oracle:
             for name, more in (("events", 1), ("ms_played", e["ms_played"] or 0), (column, 1)):
                 if name is not None:
                     counts[name] = counts.get(name, 0) + more
-            users[key].add(e["user_id"])
+            if e["user_id"] is not None:
+                users[key].add(e["user_id"])
 
     def counts(self) -> dict[tuple[Any, ...], tuple[int, ...]]:
         """Every window with its counts in the order of COUNTS."""

@@ -68,13 +68,22 @@ def _view_query(name: str) -> str:
     return (Path(__file__).parent / "views" / f"{name}.sql").read_text()
 
 
-def missing_columns(table: Table, present: set[str]) -> list[str]:
-    """DDL that brings an older table up to date: columns it does not have, as nullable ones."""
-    return [
+def changes(table: Table, present: Mapping[str, bool]) -> list[str]:
+    """DDL that brings an older table up to date; `present` are its columns, and whether each may be NULL.
+
+    Columns that it does not have come as nullable ones; what is no longer required may be NULL.
+    """
+    added = [
         f"ALTER TABLE `{table.name}` ADD COLUMN IF NOT EXISTS `{column.name}` {column.type}"
         for column in table.columns
         if column.name not in present
     ]
+    relaxed = [
+        f"ALTER TABLE `{table.name}` ALTER COLUMN `{column.name}` DROP NOT NULL"
+        for column in table.columns
+        if not column.required and not present.get(column.name, True)
+    ]
+    return added + relaxed
 
 
 def apply_duckdb(connection: duckdb.DuckDBPyConnection, dataset: str) -> None:
@@ -84,10 +93,11 @@ def apply_duckdb(connection: duckdb.DuckDBPyConnection, dataset: str) -> None:
         for table in (*TABLES, PROGRESS):
             cursor.execute(translate(parse(create_table(table)), dataset))
             found = cursor.execute(
-                "SELECT column_name FROM duckdb_columns() WHERE database_name = current_database() AND table_name = ?",
+                "SELECT column_name, is_nullable FROM duckdb_columns() "
+                "WHERE database_name = current_database() AND table_name = ?",
                 [table.name],
             ).fetchall()
-            for ddl in missing_columns(table, {name for (name,) in found}):
+            for ddl in changes(table, dict(found)):
                 cursor.execute(translate(parse(ddl), dataset))
         for view in VIEWS:
             cursor.execute(translate(parse(create_view(view)), dataset))
@@ -112,8 +122,8 @@ def apply_bigquery(
         if table.name not in there:
             _run(client, dataset, create_table(table))
             continue
-        present = {field.name for field in client.get_table(dataset.table(table.name)).schema}
-        for ddl in missing_columns(table, present):
+        present = {field.name: field.mode != "REQUIRED" for field in client.get_table(dataset.table(table.name)).schema}
+        for ddl in changes(table, present):
             _run(client, dataset, ddl)
     queries = {**views, **{name: _view_query(name) for name in VIEWS}}
     for name, query in queries.items():

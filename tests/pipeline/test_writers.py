@@ -104,7 +104,7 @@ def test_registering_says_what_is_wrong(kafka: Settings, tmp_path: Path) -> None
             '{"type": "record", "name": "ListeningEvent", "fields": [{"name": "a", "type": "nonsense"}]}',
             "is no Avro schema",
         ),
-        ('{"type": "record", "name": "ListeningEvent", "fields": []}', "user_id: is missing, and has no default"),
+        ('{"type": "record", "name": "ListeningEvent", "fields": []}', "event_id: is missing, and has no default"),
         (json.dumps({**OURS, "name": "Event"}), "the record is named Event, and must be named ListeningEvent"),
     ):
         file.write_text(text)

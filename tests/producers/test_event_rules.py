@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producers.encoder import EventEncoder
@@ -133,6 +133,11 @@ def test_required_fields_are_required(name: str) -> None:
         ({"track_name": "Noël 🎄 \u200d\u00a0"}, "track_name", "Noël 🎄 \u200d\u00a0"),
         ({"unknown": {"any": ["thing", float("nan")]}}, "event_id", "e1"),
         ({"tenant": "somebody else", "source": 5, "received_at": "never"}, "event_id", "e1"),
+        ({"device_timestamp": "the door's"}, "device_timestamp", None),
+        ({"incognito": False}, "user_id", "u1"),
+        ({"incognito": True}, "user_id", None),
+        ({"incognito": True, "session_id": "s1"}, "session_id", None),
+        ({"incognito": True, "user_id": None}, "user_id", None),
     ],
 )
 def test_a_good_event_is_taken_and_normalised(change: dict[str, Any], field: str, expected: object) -> None:
@@ -167,6 +172,7 @@ CODEC = Codec("listening_event")
 
 
 @given(EVENTS)
+@settings(deadline=None)
 def test_any_object_is_refused_with_a_reason_or_fits_the_schema(event: dict[str, Any]) -> None:
     """The rules raise nothing but BadRecordError, and what passes them can always be written and read back."""
     try:

@@ -151,7 +151,7 @@ FIELDS = {field["name"]: field for field in OURS["fields"]}
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ({**FIELDS, "user_id": None}, "user_id: is missing, and has no default"),
+        ({**FIELDS, "track_id": None}, "track_id: is missing, and has no default"),
         (
             {**FIELDS, "tenant": {"name": "tenant", "type": "int"}},
             "tenant: the writer has int, which cannot be read as string",

@@ -19,7 +19,7 @@ events = st.fixed_dictionaries(
     {
         "event_id": st.integers(0, 60).map("e{}".format),
         "event_type": st.sampled_from(["play", "pause", "skip", "like", "share"]),
-        "user_id": st.sampled_from(["ann", "bob", "cid"]),
+        "user_id": st.sampled_from(["ann", "bob", "cid", None]),
         "track_id": st.sampled_from(["t1", "t2"]),
         "timestamp": times,
         "platform": st.sampled_from(["spotify", "custom"]),

@@ -40,6 +40,18 @@ def test_apply_twice_keeps_rows_and_adds_columns(shelf: Shelf) -> None:
     assert shelf.ask("SELECT play_id, completion FROM plays") == [{"play_id": "p", "completion": None}]
 
 
+def test_a_column_that_is_no_longer_required_takes_null(shelf: Shelf) -> None:
+    """A warehouse of an older release, where every event had a user, takes events of private sessions."""
+    shelf.put("events", event_id="old", user_id="ann")
+    shelf.connection.execute("ALTER TABLE events ALTER COLUMN user_id SET NOT NULL")
+    schema.apply_duckdb(shelf.connection, shelf.settings.dataset)
+    shelf.put("events", event_id="private", user_id=None)
+    assert shelf.ask("SELECT event_id, user_id FROM events ORDER BY event_id") == [
+        {"event_id": "old", "user_id": "ann"},
+        {"event_id": "private", "user_id": None},
+    ]
+
+
 def test_enriched_events_takes_the_latest_insight(shelf: Shelf) -> None:
     """Each event once, with the newest insight of its tenant's track; NULL where there is none."""
     for event_id, tenant, track in (("1", "a", "t"), ("2", "b", "t"), ("3", "a", "u")):
