@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 
-from stream_processors.codes import Codes, Hashes
+from stream_processors.codes import Codes, Hashes, mixed
 
 CONTEXT = ["track_name", "artist_name", "album_name", "duration_ms", "isrc"]
 _TELLING = ["track_name", "artist_name", "isrc"]
@@ -24,11 +24,15 @@ class SeenTracks:
         self._known = Codes()
 
     def unseen(self, frame: pl.DataFrame, timestamps: pl.Series) -> pl.DataFrame:
-        """Rows of schemas/track.avsc not sent yet, in the order of the log, times in ms; and `key`, their Kafka key."""
+        """Rows of schemas/track.avsc not sent yet, in the order of the log, times in ms; and `key`, their Kafka key.
+
+        `frame` has marked events.
+        """
         if len(self._known) > _KNOWN_MAX:
             self._known = Codes()
         columns = ["tenant", "track_id", *CONTEXT]
-        marks = frame.select(pl.struct(columns).hash()).to_series().to_numpy(writable=True)
+        told = frame.select(pl.col(CONTEXT).hash())
+        marks = mixed([frame["_track"].to_numpy(), *(column.to_numpy() for column in told)])
         _, new = self._known.of(Hashes(marks, marks))
         if not len(new):
             return pl.DataFrame()

@@ -20,6 +20,15 @@ SmallInts = npt.NDArray[np.int32]
 
 _IDS = {"track_id", "user_id"}
 _SEEDS = 0x5EED, 0xC0DE
+MARKS = {
+    "event": ["tenant", "event_id"],
+    "profile": ["tenant", "platform", "country", "app_version"],
+    "track": ["tenant", "track_id"],
+    "user": ["user_id"],
+    "listener": ["tenant", "user_id"],
+    "device": ["device"],
+}
+"""What the parts of the worker tell events apart by."""
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SLOTS_MIN = 64
 
@@ -39,7 +48,7 @@ class Hashes:
 
 
 class Hashed:
-    """The columns of a frame, each hashed once; the hashes hold within one process."""
+    """The columns of a frame, each hashed once; stable within one version of polars."""
 
     def __init__(self, frame: pl.DataFrame, columns: Sequence[str]) -> None:
         self._first = frame.select(pl.col(columns).hash(_SEEDS[0]))
@@ -47,9 +56,9 @@ class Hashed:
 
     def of(self, columns: Sequence[str]) -> Hashes:
         """The hashes of each row's values in these columns."""
-        first = _mixed([self._first[name].to_numpy() for name in columns])
+        first = mixed([self._first[name].to_numpy() for name in columns])
         ids = [self._second[name].to_numpy() for name in columns if name in _IDS]
-        return Hashes(first, _mixed(ids) if ids else first)
+        return Hashes(first, mixed(ids) if ids else first)
 
 
 def hashes(frame: pl.DataFrame, columns: Sequence[str]) -> Hashes:
@@ -57,11 +66,30 @@ def hashes(frame: pl.DataFrame, columns: Sequence[str]) -> Hashes:
     return Hashed(frame, columns).of(columns)
 
 
-def _mixed(columns: list[Keys]) -> Keys:
-    mixed = columns[0].copy()
+def mixed(columns: Sequence[Keys]) -> Keys:
+    """One hash of each row out of several."""
+    found = columns[0]
     for column in columns[1:]:
-        mixed = mixed * _MIX + column
-    return mixed
+        found = found * _MIX + column
+    return found
+
+
+def marked(frame: pl.DataFrame) -> pl.DataFrame:
+    """Events with what they are about as hashes, made once for all that look at them: columns `_<mark>` of MARKS.
+
+    `_track` and `_user` have their second hash as `_track_again` and `_user_again`.
+    """
+    hashed = Hashed(frame, list(dict.fromkeys(name for names in MARKS.values() for name in names)))
+    found = {mark: hashed.of(names) for mark, names in MARKS.items()}
+    again = {f"{mark}_again": found[mark].second for mark in ("track", "user")}
+    columns = {**{mark: one.first for mark, one in found.items()}, **again}
+    return frame.with_columns(pl.Series(f"_{name}", column) for name, column in columns.items())
+
+
+def mark(frame: pl.DataFrame, name: str) -> Hashes:
+    """The hashes of a mark: two of a track or user, one of anything else."""
+    first = frame[f"_{name}"].to_numpy()
+    return Hashes(first, frame[f"_{name}_again"].to_numpy() if name in ("track", "user") else first)
 
 
 class Codes:

@@ -15,7 +15,6 @@ from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
-import polars as pl
 
 from stream_processors.places import Places
 from stream_processors.segment import Segment
@@ -26,13 +25,6 @@ Mask = npt.NDArray[np.bool_]
 HORIZON_IDS = 1 << 19
 HORIZON_MS = 3_600_000
 _SEGMENT_IDS = 1 << 15
-
-
-def hashes(frame: pl.DataFrame) -> Hashes:
-    """A hash per row of (tenant, event_id), never 0; stable within one version of polars, which the state names."""
-    pair = frame.select(pl.struct("tenant", "event_id").hash(seed=0x5EED)).to_series().to_numpy()
-    found: Hashes = np.maximum(pair, np.uint64(1))
-    return found
 
 
 class _Generation:
@@ -73,10 +65,11 @@ class RecentIds:
             self._generations[-1].add(np.frombuffer(data, np.uint64))
 
     def fresh(self, ids: Hashes, arrival_ms: int) -> Mask:
-        """True for each id that was not seen before, in this batch or earlier; remembers them.
+        """True for each hash of an id that was not seen before, in this batch or earlier; remembers them.
 
         `arrival_ms` is the newest Kafka timestamp of the batch.
         """
+        ids = np.maximum(ids, np.uint64(1))  # 0 is an empty place
         keep = np.ones(len(ids), np.bool_)
         for generation in self._generations:
             keep &= ~generation.holds(ids)

@@ -13,7 +13,8 @@ import polars as pl
 from schemas.event_time import Millis, ahead, bounded
 from schemas.event_time import Windows as Clockwork
 from stream_processors.catalogue import SeenTracks
-from stream_processors.duplicates import RecentIds, hashes
+from stream_processors.codes import marked
+from stream_processors.duplicates import RecentIds
 from stream_processors.plays import OpenPlays
 from stream_processors.rollups import Rollups
 from stream_processors.segment import Segment
@@ -52,7 +53,7 @@ class PartitionState:
     `next` is the first offset that is not in the state; None before the first batch of an empty state.
     """
 
-    VERSION = 3
+    VERSION = 4
 
     def __init__(
         self,
@@ -87,7 +88,8 @@ class PartitionState:
             frame = frame.filter(pl.Series(~quarantined))
             timestamps, arrivals = timestamps[~quarantined], arrivals[~quarantined]
         late, before, after = self._judge(frame["_offset"].to_numpy(), timestamps, arrivals, decoded.watermarks, first)
-        fresh = self._ids.fresh(hashes(frame), int(arrivals.max(initial=0)))
+        frame = marked(frame)
+        fresh = self._ids.fresh(frame["_event"].to_numpy(), int(arrivals.max(initial=0)))
         fresh_late = int((late & fresh).sum())
         self.late += fresh_late
         kept = frame

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
+from stream_processors.codes import mixed
 from stream_processors.listens import LANE, STRETCH, TIMEOUT, expire, fold
 from stream_processors.open_rows import OpenRows, Schema
 from stream_processors.row_table import NEVER, Records
@@ -59,15 +60,15 @@ class OpenPlays:
         self._open = OpenRows(LANE, _NUMBERS, texts, {"listen_id": "listen"}, timeout_ms, segments or {})
 
     def add(self, frame: pl.DataFrame) -> None:
-        """Takes events in the order of the log: the event's columns with `timestamp` in ms, and `clock`.
+        """Takes marked events in the order of the log: the event's columns with `timestamp` in ms, and `clock`.
 
         `clock` of a row is stream time after it. Cheap: the work is done by `take`.
         """
-        key = pl.col("tenant").hash(1) ^ pl.col("user_id").hash(2) ^ pl.col("device").hash(3)
+        key = mixed([frame["_listener"].to_numpy(), frame["_device"].to_numpy()])
         self._open.wait(
             frame,
-            key=key | 1,  # 0 is no key
-            track=pl.col("track_id").hash(4),
+            key=pl.lit(pl.Series(key | np.uint64(1))),  # 0 is no key
+            track=pl.col("_track"),
             position_ms=pl.col("position_ms").fill_null(-1),
             ms_played=pl.col("ms_played").fill_null(-1),
             duration_ms=pl.col("duration_ms").cast(pl.Int64).fill_null(NEVER),

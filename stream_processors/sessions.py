@@ -62,16 +62,15 @@ class OpenSessions:
         self._owner = max(self._items.last_owner, int(self._open.table.records["owner"].max(initial=0)))
 
     def add(self, frame: pl.DataFrame) -> None:
-        """Takes events in the order of the log: the event's columns with `timestamp` in ms, and `clock`.
+        """Takes marked events in the order of the log: the event's columns with `timestamp` in ms, and `clock`.
 
         `clock` of a row is stream time after it. Cheap: the work is done by `take`.
         """
-        device = pl.col("device")
         self._open.wait(
             frame,
-            key=(pl.col("tenant").hash(1) ^ pl.col("user_id").hash(2)) | 1,  # 0 is no key
-            track=pl.col("track_id").hash(4),
-            device=pl.when(device.is_not_null()).then(device.hash(3)).otherwise(0),
+            key=pl.col("_listener") | 1,  # 0 is no key
+            track=pl.col("_track"),
+            device=pl.when(pl.col("device").is_not_null()).then("_device").otherwise(0),
             ms_played=pl.col("ms_played").cast(pl.Int64).fill_null(0).clip(0),
             session_key=pl.col("event_id"),
         )

@@ -13,7 +13,7 @@ from schemas.codec import schema
 from schemas.event_time import Millis
 from schemas.event_time import Windows as Clockwork
 from stream_processors import frames
-from stream_processors.codes import Codes, Hashed, hashes
+from stream_processors.codes import MARKS, Codes, hashes, mark
 from stream_processors.counting import COUNTS, KINDS, LATE, NOBODY, Counted, Rows
 from stream_processors.places import Bools, Ints
 from stream_processors.segment import Segment
@@ -39,7 +39,8 @@ IDENTITY = ["window", "size_ms", "scope", *DIMENSIONS]
 LOOP_MIN_PLAYS = 2
 """A listener who starts one track so often within a window is named to the looping-bot detector."""
 
-_TEXTS = (["tenant", "platform", "country", "app_version"], ["tenant", "track_id"], ["user_id"])
+_MARKS = ("profile", "track", "user")
+_TEXTS = [MARKS[name] for name in _MARKS]
 """What profile, track and user of an event are."""
 
 _PIECES_MAX = 128
@@ -78,7 +79,6 @@ class _Events:
     """A batch in columns: texts and their hashes by `_TEXTS`, kind (place in EVENT_TYPE), and numbers without nulls."""
 
     def __init__(self, frame: pl.DataFrame, late: Bools) -> None:
-        hashed = Hashed(frame, list(dict.fromkeys(name for names in _TEXTS for name in names)))
         timed = pl.col("ms_played").is_not_null() & (pl.col("duration_ms") > 0)
         numbers = frame.select(
             pl.col("event_type").cast(EVENT_TYPE).to_physical(),
@@ -86,7 +86,7 @@ class _Events:
             duration_ms=pl.when(timed).then("duration_ms").otherwise(0),
         )
         self.texts = [frame.select(names) for names in _TEXTS]
-        self.hashes = [hashed.of(names) for names in _TEXTS]
+        self.hashes = [mark(frame, name) for name in _MARKS]
         self.kind, self.ms_played, self.duration_ms = (column.to_numpy() for column in numbers)
         self.late = late
         self.nobody = frame["user_id"].is_null().to_numpy()
@@ -149,7 +149,7 @@ class OpenWindows:
             self._windows.setdefault(start, _Window()).load(number, _Piece.decode((segments or {})[name]))
 
     def add(self, frame: pl.DataFrame, timestamps: Millis, late: npt.NDArray[np.bool_], clock: Millis) -> None:
-        """Counts rows in their windows; a late row counts as late in the window that is current on its arrival."""
+        """Counts marked events in their windows; a late one counts in the window that is current on its arrival."""
         if frame.is_empty():
             return
         starts = np.where(late, self._clockwork.start(clock), self._clockwork.start(timestamps))

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from crossfade.oracle import clocked
 from schemas.codec import schema
+from stream_processors.codes import marked
 from stream_processors.segment import Segment
 
 Event = dict[str, Any]
@@ -37,7 +38,7 @@ def frame(events: Iterable[tuple[Mapping[str, Any], int]]) -> pl.DataFrame:
         kind = field["type"][1] if isinstance(field["type"], list) else field["type"]
         columns[field["name"]] = pl.Int64 if isinstance(kind, dict) else _POLARS[kind]
     columns["event_type"] = pl.Categorical
-    return pl.DataFrame([{**told, "clock": clock} for told, clock in events], schema=columns)
+    return marked(pl.DataFrame([{**told, "clock": clock} for told, clock in events], schema=columns))
 
 
 @dataclass(frozen=True)

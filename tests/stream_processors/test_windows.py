@@ -12,6 +12,7 @@ from hypothesis import given, settings
 
 from schemas.event_time import Windows
 from stream_processors import frames, windows
+from stream_processors.codes import marked
 from stream_processors.windows import OpenWindows
 from tests.stream_processors.logs import START_MS, decoded, logs
 
@@ -30,7 +31,7 @@ EVENT = {
 
 
 def take(state: OpenWindows, entries: list[Any]) -> None:
-    frame = decoded(entries, 0).frame
+    frame = marked(decoded(entries, 0).frame)
     times = frame["timestamp"].dt.epoch("ms").to_numpy()
     state.add(frame, times, np.zeros(frame.height, np.bool_), times)
 
