@@ -90,6 +90,15 @@ def replay(context: typer.Context) -> None:
     raise typer.Exit(replayer(context.args))
 
 
+@app.command("import", context_settings=PASSED_ON)
+def import_histories(context: typer.Context) -> None:
+    """Import listening histories of Spotify, Apple Music and others (`crossfade import --help` lists its options)."""
+    _settings()
+    from producers.importers.__main__ import main as importer
+
+    raise typer.Exit(importer(context.args))
+
+
 @app.command()
 def query(
     sql: Annotated[str, typer.Argument(help="A SELECT in BigQuery's dialect; - reads it from standard input.")],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -118,17 +118,6 @@ class Door:
             self.send_dead_letter(outcome, place, tenant)
         else:
             self.send(outcome, tenant)
-
-    def take_row(self, told: Sequence[dict[str, Any]], payload: bytes, place: str) -> None:
-        """Judges and sends the events that one row of a history tells; one dead letter, the row, if any is refused."""
-        outcomes = [self.judge(event) for event in told]
-        for outcome in outcomes:
-            if isinstance(outcome, Refused):
-                self.send_dead_letter(Refused(outcome.error, payload), place)
-                return
-        for outcome in outcomes:
-            if isinstance(outcome, events.ClientEvent):
-                self.send(outcome)
 
     def send(self, event: events.ClientEvent, tenant: str = "", on_delivery: Delivered | None = None) -> None:
         """Produces one event that has passed the rules."""

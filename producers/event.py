@@ -20,7 +20,7 @@ _Id = Annotated[str, msgspec.Meta(min_length=1, max_length=ID_MAX_CHARACTERS)]
 _Number = Annotated[int, msgspec.Meta(ge=0, le=MEDIA_MAX_MS)]
 
 
-class ClientEvent(msgspec.Struct, gc=False):
+class ClientEvent(msgspec.Struct, gc=False, omit_defaults=True):
     """One event as a client tells it. Times are milliseconds since 1970 once the rules have been passed.
 
     `user_id` and `session_id` are None in a private session; `device_timestamp` is the door's, whatever a client says.

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from functools import cached_property
 from itertools import chain
+from typing import Generic, TypeVar
 
 import msgspec
 
 from producers.door import PAYLOAD_MAX_BYTES, Refused
-from producers.importers import Numbered
 from schemas.reasons import BadRecordError, Reason
+
+T = TypeVar("T")
+
+Numbered = Iterator[tuple[int, bytes | Refused]]
+"""Lines or elements with their number in the file, from 1."""
 
 
 def lines(blocks: Iterator[bytes]) -> Numbered:
@@ -40,19 +47,48 @@ def lines(blocks: Iterator[bytes]) -> Numbered:
         yield number + 1, Refused(BadRecordError(Reason.TOO_LARGE, f"{skipped} bytes"), head)
 
 
-def array(data: bytes) -> Numbered:
-    """Elements of a JSON array; what cannot be read is one record, the last."""
+def array(data: bytes, inside: str = "") -> Numbered:
+    """Elements of a JSON array, or of the array `inside` an object; what cannot be read is one record, the last."""
     try:
-        elements = msgspec.json.decode(data, type=list[msgspec.Raw])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        yield from _array_piecewise(data)
+        if inside:
+            elements = msgspec.json.decode(data, type=dict[str, msgspec.Raw])[inside]
+            found = msgspec.json.decode(elements, type=list[msgspec.Raw])
+        else:
+            found = msgspec.json.decode(data, type=list[msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, KeyError):
+        yield from _array_piecewise(data[begin_of_array(data, inside) :] if inside else data)
         return
-    for number, raw in enumerate(elements, 1):
+    for number, raw in enumerate(found, 1):
         yield number, bytes(raw)
 
 
+class Elements(Generic[T]):
+    """All elements of a JSON array as structs, decoded in one go; their bytes are found again where they are needed.
+
+    Raises msgspec.MsgspecError, UnicodeDecodeError or RecursionError when any element is something else.
+    """
+
+    def __init__(self, data: bytes, kind: type[T]) -> None:
+        self.rows: list[T] = msgspec.json.decode(data, type=list[kind])  # type: ignore[valid-type]
+        self._data = data
+
+    @cached_property
+    def _raw(self) -> list[msgspec.Raw]:
+        return msgspec.json.decode(self._data, type=list[msgspec.Raw])
+
+    def raw(self, number: int) -> bytes:
+        """The bytes of an element, counted from 1."""
+        return bytes(self._raw[number - 1])
+
+
+def begin_of_array(data: bytes, inside: str) -> int:
+    """Where the array of that field begins in an object; -1 when it does not."""
+    found = re.search(rb'^\s*\{.*?"' + inside.encode() + rb'"\s*:\s*\[', data, re.DOTALL)
+    return found.end() - 1 if found else -1
+
+
 def _array_piecewise(data: bytes) -> Numbered:
-    """Elements one by one, as far as they can be read; then the broken rest."""
+    """Elements one by one, as far as they can be read; then the broken rest, but for the end of an object around it."""
     text = data.decode("utf-8", "surrogateescape")
     decoder = json.JSONDecoder(strict=False, parse_int=float)
     at, number = text.index("[") + 1, 0
@@ -71,7 +107,7 @@ def _array_piecewise(data: bytes) -> Numbered:
             break
         at = after + 1
     rest = text[start:].encode("utf-8", "surrogateescape")
-    if rest.strip():
+    if rest.strip() not in (b"", b"}"):
         shown = f"{rest[:40]!a}, {len(rest)} bytes from where the array cannot be read on"
         yield number, Refused(BadRecordError(Reason.NOT_JSON, shown), rest)
 

@@ -1,33 +1,74 @@
-"""Spotify account data: `StreamingHistory*.json` and `StreamingHistory_music_*.json`, the short form of a history.
+"""Spotify account data: `StreamingHistory_music_*.json` and `StreamingHistory*.json`, the short form of the last year.
 
-`endTime` is UTC, to the minute, and is when playback stopped. No ids of tracks: they are made from artist and title.
-Identical rows are one listen, for nothing tells them apart.
+Odd: `endTime` is when playback stopped, in UTC, to the minute, so that ten plays may share it; there are no ids of
+tracks (they are made from the names) and no reasons (below 30 s it was a skip). Nothing tells identical rows apart:
+they are one listen. The extended history tells the same listens to the second, with the same names and `msPlayed`.
 """
 
 from __future__ import annotations
 
-from producers.event import milliseconds
-from producers.importers import Event
-from producers.importers.listens import listen, named_track, played, text
+from typing import Any
+
+import msgspec
+
+from producers.event import ClientEvent, milliseconds
+from producers.importers.listens import (
+    WITHOUT_NAME,
+    Listen,
+    NoListen,
+    is_unknown_track,
+    known_artist,
+    named_track,
+    played,
+    told,
+)
 from schemas.reasons import BadRecordError, Reason
 
+NAME = "Spotify account data"
 
-def is_row(row: object) -> bool:
+
+class Row(msgspec.Struct, gc=False, rename="camel"):
+    """One element of the file."""
+
+    end_time: Any = None
+    ms_played: Any = None
+    artist_name: str | None = None
+    track_name: str | None = None
+    podcast_name: str | None = None
+    episode_name: str | None = None
+    audiobook_name: str | None = None
+
+
+def is_row(row: dict[str, Any]) -> bool:
     """Whether a decoded object is a row of this format."""
-    return isinstance(row, dict) and "endTime" in row and "msPlayed" in row
+    return "endTime" in row and "msPlayed" in row
 
 
-def told(row: Event, user: str) -> list[Event]:
-    """Play and end of the row's listen; raises BadRecordError for podcasts and broken rows."""
-    artist, title = text(row.get("artistName")), text(row.get("trackName"))
-    if row.get("podcastName") or row.get("episodeName"):
-        raise BadRecordError(Reason.BAD_FIELD, f"{row.get('podcastName')!a} is a podcast, not a track", "podcastName")
+def listen(row: Row, user: str) -> Listen | NoListen:
+    """What the row tells; raises BadRecordError."""
+    artist, title = row.artist_name, row.track_name
+    if row.podcast_name or row.episode_name:
+        return NoListen.PODCAST
+    if row.audiobook_name:
+        return NoListen.AUDIOBOOK
+    if is_unknown_track(title):
+        return NoListen.UNKNOWN_TRACK
     if not title:
         raise BadRecordError(Reason.MISSING_ID, "no name of a track", "trackName")
-    end = row.get("endTime")
+    end = row.end_time
     stop_ms = milliseconds(f"{end}+00:00" if isinstance(end, str) and len(end) <= 19 else end, "endTime")
-    ms_played = played(row, "msPlayed")
-    track_id, user_id = named_track(artist, title), user or "me"
-    shared: Event = {"user_id": user_id, "track_id": track_id, "platform": "spotify"}
-    identity = (user_id, stop_ms, track_id, ms_played)
-    return listen(shared, stop_ms, ms_played, identity, track_name=title, artist_name=artist or None)
+    ms_played = played(row.ms_played, "msPlayed")
+    if not ms_played:
+        return NoListen.NOTHING_HEARD
+    play = ClientEvent(
+        event_id="-play",
+        event_type="play",
+        user_id=user or WITHOUT_NAME,
+        track_id=named_track(artist, title),
+        platform="spotify",
+        track_name=title,
+        artist_name=known_artist(artist),
+        timestamp=stop_ms - ms_played,
+        position_ms=0,
+    )
+    return told(play, stop_ms, f"spotify {ms_played}", by_minute=True, stop_ms=stop_ms, ms_played=ms_played)

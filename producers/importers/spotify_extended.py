@@ -1,74 +1,133 @@
 """Spotify extended streaming history: `Streaming_History_Audio_*.json`, and `endsong_*.json` of older exports.
 
-`ts` is the time at which playback stopped, so start = ts - ms_played. `skipped` may be null and is not to be trusted:
-how a listen ended follows from `reason_end`, and from ms_played where the reason is missing.
+Odd: `ts` is when playback stopped. Without a better word, start = ts - ms_played, which is too late after a pause;
+the better word is `offline_timestamp`, the start on the device, in seconds or (older exports) milliseconds, or 0 or
+null. It is believed when it fits: at most a day before that start. What was heard offline may carry a `ts` that is
+days or a year off (when the device was online again): then the device's start counts, and its end is start +
+ms_played. `skipped` is null in old rows, and later true for tracks heard to their end: `reason_end` decides, and
+ms_played where the reason is missing or only says that something else was chosen. The album field has had two names.
 """
 
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from typing import Any
 
-from producers.event import milliseconds
-from producers.importers import Event
-from producers.importers.listens import listen, named_track, played, text
+import msgspec
+
+from producers.event import ClientEvent, milliseconds
+from producers.importers.listens import (
+    WITHOUT_NAME,
+    Listen,
+    NoListen,
+    device,
+    is_unknown_track,
+    known_artist,
+    named_track,
+    played,
+    told,
+)
 from schemas.reasons import BadRecordError, Reason
 
+NAME = "Spotify extended streaming history"
+
 _COUNTRY = re.compile("[A-Z]{2}")
-_DEVICES = (
-    ("speaker", re.compile(r"cast|sonos|speaker|alexa|echo|partner")),
-    ("tv", re.compile(r"tv|playstation|xbox")),
-    ("mobile", re.compile(r"android|ios|iphone|ipad")),
-    ("desktop", re.compile(r"windows|os ?x|mac|linux|web")),
-)
+_DAY_MS = 86_400_000
+_CLOCKS_DIFFER_MS = 60_000
+_MILLISECONDS_FROM = 100_000_000_000
+"""A smaller number of `offline_timestamp` is seconds: as seconds it would be the year 5138."""
 
 
-def is_row(row: object) -> bool:
+class Row(msgspec.Struct, gc=False):
+    """One element of the file; addresses and whatever is unknown are not even read."""
+
+    ts: Any = None
+    ms_played: Any = None
+    username: str | None = None
+    platform: str | None = None
+    conn_country: str | None = None
+    master_metadata_track_name: str | None = None
+    master_metadata_album_artist_name: str | None = None
+    master_metadata_album_album_name: str | None = None
+    master_metadata_album_name: str | None = None
+    spotify_track_uri: str | None = None
+    episode_name: str | None = None
+    episode_show_name: str | None = None
+    spotify_episode_uri: str | None = None
+    audiobook_title: str | None = None
+    audiobook_uri: str | None = None
+    audiobook_chapter_uri: str | None = None
+    reason_start: str | None = None
+    reason_end: str | None = None
+    shuffle: bool | None = None
+    offline: bool | None = None
+    offline_timestamp: Any = None
+    incognito_mode: bool | None = None
+
+
+def is_row(row: dict[str, Any]) -> bool:
     """Whether a decoded object is a row of this format."""
-    return isinstance(row, dict) and "ts" in row and "ms_played" in row
+    return "ts" in row and "ms_played" in row
 
 
-def told(row: Event, user: str) -> list[Event]:
-    """Play and end of the row's listen; raises BadRecordError for episodes, audiobooks and broken rows."""
-    title = text(row.get("master_metadata_track_name"))
-    artist = text(row.get("master_metadata_album_artist_name"))
-    track_id = text(row.get("spotify_track_uri"))
+def listen(row: Row, user: str) -> Listen | NoListen:
+    """What the row tells; raises BadRecordError."""
+    title, artist = row.master_metadata_track_name, row.master_metadata_album_artist_name
+    track_id = row.spotify_track_uri
     if not track_id:
-        track_id = _without_uri(row, artist, title)
-    stop_ms, ms_played = milliseconds(row.get("ts"), "ts"), played(row, "ms_played")
-    user_id = user or text(row.get("username")) or "me"
-    country = text(row.get("conn_country"))
-    shared: Event = {
-        "user_id": user_id,
-        "track_id": track_id,
-        "platform": "spotify",
-        "device": _device(text(row.get("platform"))),
-        "country": country if _COUNTRY.fullmatch(country) and country != "ZZ" else None,
-        "reason_start": row.get("reason_start"),
-        "reason_end": row.get("reason_end"),
-        "shuffle": row.get("shuffle"),
-        "offline": row.get("offline"),
-        "incognito": row.get("incognito_mode"),
-    }
-    identity = (user_id, stop_ms, track_id, ms_played, row.get("reason_start"), row.get("reason_end"))
-    album = row.get("master_metadata_album_album_name")
-    return listen(
-        shared, stop_ms, ms_played, identity, track_name=title or None, artist_name=artist or None, album_name=album
+        if row.spotify_episode_uri or row.episode_name or row.episode_show_name:
+            return NoListen.PODCAST
+        if row.audiobook_uri or row.audiobook_title or row.audiobook_chapter_uri:
+            return NoListen.AUDIOBOOK
+        if is_unknown_track(title):
+            return NoListen.UNKNOWN_TRACK
+        if not title:
+            raise BadRecordError(Reason.MISSING_ID, "neither a track nor its name", "spotify_track_uri")
+        track_id = named_track(artist, title)
+    stop_ms, ms_played = milliseconds(row.ts, "ts"), played(row.ms_played, "ms_played")
+    if not ms_played:
+        return NoListen.NOTHING_HEARD
+    start_ms = stop_ms - ms_played
+    if row.offline_timestamp:
+        start_ms, stop_ms = _told_by_device(row, start_ms, stop_ms, ms_played)
+    play = ClientEvent(
+        event_id="-play",
+        event_type="play",
+        user_id=user or row.username or WITHOUT_NAME,
+        track_id=track_id,
+        platform="spotify",
+        country=_country(row.conn_country),
+        device=device(row.platform),
+        reason_start=row.reason_start,
+        track_name=title or None,
+        artist_name=known_artist(artist),
+        album_name=row.master_metadata_album_album_name or row.master_metadata_album_name or None,
+        timestamp=start_ms,
+        position_ms=0,
+        shuffle=row.shuffle,
+        offline=row.offline,
+        incognito=row.incognito_mode,
     )
+    return told(play, stop_ms, f"spotify {ms_played}", stop_ms=stop_ms, ms_played=ms_played, reason_end=row.reason_end)
 
 
-def _without_uri(row: Event, artist: str, title: str) -> str:
-    for kind, fields in (
-        ("an episode", ("spotify_episode_uri", "episode_name", "episode_show_name")),
-        ("an audiobook", ("audiobook_uri", "audiobook_title", "audiobook_chapter_uri")),
-    ):
-        name = next((row[field] for field in fields if row.get(field)), None)
-        if name:
-            raise BadRecordError(Reason.BAD_FIELD, f"{name!a} is {kind}, not a track", "spotify_track_uri")
-    if not title:
-        raise BadRecordError(Reason.MISSING_ID, "neither a track nor its name", "spotify_track_uri")
-    return named_track(artist, title)
+@lru_cache(1024)
+def _country(told: str | None) -> str | None:
+    return told if told and told != "ZZ" and _COUNTRY.fullmatch(told) else None
 
 
-def _device(platform: str) -> str | None:
-    told = platform.lower()
-    return next((name for name, pattern in _DEVICES if pattern.search(told)), told[:64] or None)
+def _told_by_device(row: Row, start_ms: int, stop_ms: int, ms_played: int) -> tuple[int, int]:
+    """Start and stop with what `offline_timestamp` adds, if it can be believed."""
+    value = row.offline_timestamp
+    if type(value) is not int:
+        if not isinstance(value, float) or not 0 < value < 1e15:  # NaN is no time
+            return start_ms, stop_ms
+        value = int(value)
+    device_ms = value if value >= _MILLISECONDS_FROM else value * 1000
+    paused_ms = start_ms - device_ms
+    if -_CLOCKS_DIFFER_MS <= paused_ms <= _DAY_MS:
+        return min(device_ms, start_ms), stop_ms
+    if row.offline and paused_ms > _DAY_MS:
+        return device_ms, device_ms + ms_played
+    return start_ms, stop_ms

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 from producers.door import Door
-from producers.importers import Row
 from producers.importers.detect import Recording
+from producers.importers.listens import Known
+from producers.importers.origins import on_disk
+from producers.importers.transfer import ToKafka, Transfer
 from producers.source import CHUNK, Pace, Source, run
 from schemas.settings import settings
 
@@ -22,7 +25,7 @@ def parser() -> argparse.ArgumentParser:
     """The arguments."""
     arguments = argparse.ArgumentParser(prog="python -m producers.replay", description=__doc__)
     add = arguments.add_argument
-    add("files", nargs="+", type=Path, metavar="FILE", help="JSON lines, a JSON array, or a Spotify history; .gz too")
+    add("files", nargs="+", type=Path, metavar="FILE", help="JSON lines, a JSON array, or a listening history; .gz too")
     add("--rate", type=float, help="lines or rows per second; as fast as possible when not given")
     add("--user", default="", help="who listened, for histories that do not say")
     add("--end-of-input", action="store_true", help="close all open windows after the last event")
@@ -41,24 +44,33 @@ def _replay(source: Source, options: argparse.Namespace) -> None:
     recordings = [_open(path, options.user) for path in options.files]  # a wrong name is told before anything is sent
     door = source.open_door("replay")
     pace = Pace(options.rate) if options.rate else None
+    known, outlet = Known(), ToKafka(door)
+    transfers = [Transfer(recording, outlet, known) for recording in recordings]
     rows = 0
-    for recording in recordings:
+    for transfer in transfers:
         if not source.stopping:
-            rows = _send(source, door, recording, pace, rows)
+            rows = _send(source, door, transfer, pace, rows)
     source.finish(door, options.end_of_input)
-    source.summary(door, rows=rows, files={str(r.file.path): r.format for r in recordings})
+    told = [transfer.tally for transfer in transfers]
+    source.summary(
+        door,
+        rows=rows,
+        duplicates=sum(tally.duplicates for tally in told),
+        no_listens=dict(sum((tally.no_listens for tally in told), Counter())),
+        files={recording.file.name: recording.format for recording in recordings},
+    )
 
 
 def _open(path: Path, user: str) -> Recording:
     try:
-        return Recording(path, user)
+        return Recording(on_disk(path), user)
     except OSError as error:
         raise OSError(f"{path}: {error.strerror}") from None
 
 
-def _send(source: Source, door: Door, recording: Recording, pace: Pace | None, rows: int) -> int:
+def _send(source: Source, door: Door, transfer: Transfer, pace: Pace | None, rows: int) -> int:
     """Sends one file; returns the rows sent so far. A file cut by a stop can be sent again: ids stay the same."""
-    name, began, told_at = recording.file.path.name, time.monotonic(), time.monotonic()
+    recording, began, told_at = transfer.recording, time.monotonic(), time.monotonic()
     before = rows
     for number, record in recording.records():
         while pace and rows >= pace.due() and not source.stopping:
@@ -75,13 +87,10 @@ def _send(source: Source, door: Door, recording: Recording, pace: Pace | None, r
                 told_at = now
                 percent = round(100 * recording.file.position / max(recording.file.size, 1))
                 speed = round((rows - before) / (now - began))
+                name = Path(recording.file.name).name
                 source.log.info("replaying", file=name, rows=rows - before, rows_per_s=speed, percent=percent)
         rows += 1
-        place = f"{name}:{number}"
-        if isinstance(record, Row):
-            door.take_row(record.events, record.payload, place)
-        else:
-            door.take(record, place)
+        transfer.take(number, record)
     return rows
 
 

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 
 from producers.door import PAYLOAD_MAX_BYTES, Refused
 from producers.importers.files import InputFile
+from producers.importers.origins import on_disk
 from producers.importers.splitting import array, lines
 
 
 def read(path: Path, data: bytes) -> list[tuple[int, bytes | Refused]]:
     path.write_bytes(data)
-    return list(InputFile(path).records())
+    return list(InputFile(on_disk(path)).records())
 
 
 @pytest.fixture
@@ -116,6 +117,16 @@ def test_lines_do_not_depend_on_blocks(found: list[bytes], size: int) -> None:
     if not crlf and len(found) == 1 and found[0].endswith(b"\r"):
         told = [(1, found[0][:-1])]
     assert list(lines(iter(blocks))) == [(n, line) for n, line in told if line.strip()]
+
+
+def test_an_array_within_an_object_is_read_element_by_element() -> None:
+    """Also where something beside it cannot be decoded, and where it was cut off."""
+    assert list(array(b'{"a": 1, "rows": [{"b": 2}, 3]}', "rows")) == [(1, b'{"b": 2}'), (2, b"3")]
+    assert list(array(b'{"a": NaN, "rows": [{"b": NaN}, 3]}', "rows")) == [(1, b'{"b": NaN}'), (2, b"3")]
+    (first, (number, rest)) = array(b'{"rows": [{"b": 2}, {"c', "rows")
+    assert first == (1, b'{"b": 2}')
+    assert isinstance(rest, Refused)
+    assert (number, rest.payload) == (2, b'{"c')
 
 
 @given(st.lists(st.recursive(st.none() | st.floats() | st.text(), lambda x: st.dictionaries(st.text(), x)), max_size=5))
