@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from schemas import topics
@@ -17,10 +18,13 @@ from sinks.decode import Broken, Piece, decode
 from sinks.entries import ledger_entries, no_entries
 from sinks.records import Records
 from sinks.seen import SeenIds, hashes
-from sinks.target import Commit, Place, Progress, key_columns
+from sinks.target import IMPORTED, Commit, Place, Progress, key_columns
 
 HORIZON_DAYS = 7
 """How long after its arrival an event_id is known."""
+
+FOR_EVER = 1 << 40
+"""Histories are imported again after months: the ids of events from there count as of this day, and stay."""
 
 DAY_MS = 86_400_000
 
@@ -105,9 +109,17 @@ class Batcher:
         """Remembers the ids of a step that is in the warehouse, and forgets those older than their horizon."""
         day = now_ms // DAY_MS
         for name, rows in step.rows.items():
-            self.seen[name].add(hashes(rows, key_columns(table(name))), day)
+            self.remember(name, rows, np.full(rows.height, day))
         for name, days in self._horizons.items():
             self.seen[name].forget(day - days)
+
+    def remember(self, name: str, rows: pl.DataFrame, days: npt.NDArray[np.int64]) -> None:
+        """Adds the ids of rows of this table that came on these days (since 1970); imported events stay for ever."""
+        found = hashes(rows, key_columns(table(name)))
+        if name == "events":
+            days = np.where((rows["source"] == IMPORTED).to_numpy(), FOR_EVER, days)
+        for day in np.unique(days).tolist():
+            self.seen[name].add(found[days == day], day)
 
     def _late(self, rows: pl.DataFrame, pieces: list[Piece], progress: dict[Place, Progress]) -> pl.Series:
         """Judges each row where it stood in the log; watermark records move the clock too."""

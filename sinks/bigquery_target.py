@@ -46,7 +46,7 @@ from google.cloud.bigquery_storage_v1.services.big_query_write.transports import
 from schemas.settings import Settings
 from schemas.tables import TABLES, Column, Table, table
 from sinks.arrow import arrow_schema, record_batches
-from sinks.target import Commit, Place, Progress, SinkError, WarehouseAwayError, from_offsets, key_columns
+from sinks.target import IMPORTED, Commit, Place, Progress, SinkError, WarehouseAwayError, from_offsets, key_columns
 from warehouse import schema
 from warehouse.answer import WarehouseError
 from warehouse.bigquery import BigQueryReader, client, dataset_of
@@ -164,10 +164,10 @@ class BigQueryTarget:
         """Key columns of the rows, page by page."""
         columns = ", ".join(f"`{column}`" for column in key_columns(table))
         if since is not None:
-            columns += ", received_at"
+            columns += ", received_at, source"
         sql = f"SELECT {columns} FROM `{self._dataset.dataset_id}`.`{table.name}` WHERE {from_offsets(first)}"  # noqa: S608
         if since is not None:
-            sql += f" AND received_at >= TIMESTAMP '{since.isoformat()}'"
+            sql += f" AND (received_at >= TIMESTAMP '{since.isoformat()}' OR source = '{IMPORTED}')"
         try:
             reading = None if self._settings.bigquery_endpoint else BigQueryReadClient()
             for batch in self._client.query(sql).result().to_arrow_iterable(bqstorage_client=reading):

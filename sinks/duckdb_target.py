@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from schemas.settings import Settings
 from schemas.tables import Table
-from sinks.target import Commit, Place, Progress, SinkError, WarehouseAwayError, from_offsets, key_columns
+from sinks.target import IMPORTED, Commit, Place, Progress, SinkError, WarehouseAwayError, from_offsets, key_columns
 from warehouse import schema
 from warehouse.answer import WarehouseError
 from warehouse.duck import OpenFile, is_locked, load_quack, open_file
@@ -102,8 +102,9 @@ class DuckDbTarget:
                 cursor.execute(f"SELECT {columns} FROM {table.name} WHERE {offsets}")  # noqa: S608 - schemas.tables
             else:
                 cursor.execute(
-                    f"SELECT {columns}, received_at FROM {table.name} WHERE {offsets} AND received_at >= ?",  # noqa: S608
-                    [since],
+                    f"SELECT {columns}, received_at, source FROM {table.name} "  # noqa: S608 - schemas.tables
+                    f"WHERE {offsets} AND (received_at >= ? OR source = ?)",
+                    [since, IMPORTED],
                 )
             for batch in cursor.to_arrow_reader(_READ_ROWS):
                 yield pl.DataFrame(pl.from_arrow(batch))

@@ -20,8 +20,7 @@ from sinks.batch import DAY_MS, HORIZON_DAYS, Batcher
 from sinks.decode import Broken
 from sinks.ledger import sink_topics
 from sinks.records import sorted_out
-from sinks.seen import hashes
-from sinks.target import Place, Progress, SinkError, Target, key_columns
+from sinks.target import Place, Progress, SinkError, Target
 
 LINGER_S = 0.25
 """How long a batch waits for more records: the delay of a row at low rates."""
@@ -79,7 +78,7 @@ class Loading:
         self._progress = progress
 
     def _recall(self) -> None:
-        """Builds the sets of known ids from the warehouse: ids whose records Kafka still has, events of 7 days."""
+        """Builds the sets of ids from the warehouse: what Kafka still has, events of 7 days, all imported ones."""
         today = self._now_ms() // DAY_MS
         for table in TABLES:
             if table.topic is None:
@@ -87,15 +86,11 @@ class Loading:
             first = today - HORIZON_DAYS
             since = datetime.fromtimestamp(first * DAY_MS / 1000, UTC) if table.name == "events" else None
             kept = {place[1]: offset for place, offset in self._earliest.items() if place[0] == table.topic}
-            seen = self._batcher.seen[table.name]
             for rows in self._target.keys(table, since, {} if since else kept):
-                found = hashes(rows, key_columns(table))
-                if since is None:
-                    seen.add(found, today)
-                    continue
-                days = np.minimum(rows["received_at"].dt.epoch("d").to_numpy(), today)  # clocks may have been set back
-                for day in range(first, today + 1):
-                    seen.add(found[days == day], day)
+                days = np.full(rows.height, today)
+                if since is not None:  # clocks may have been set back
+                    days = np.minimum(rows["received_at"].dt.epoch("d").to_numpy(), today)
+                self._batcher.remember(table.name, rows, days)
 
     def _gather(self, stopped: threading.Event) -> bool:
         """Consumes until a batch is worth a commit; False when partitions have to be assigned anew."""

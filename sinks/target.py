@@ -17,6 +17,10 @@ Place = tuple[str, int]
 """Topic and partition."""
 
 
+IMPORTED = "import"
+"""The source of histories; they may be imported again after months."""
+
+
 class SinkError(RuntimeError):
     """The sink cannot go on; the message says what to do."""
 
@@ -82,7 +86,7 @@ class Target(Protocol):
     def keys(self, table: Table, since: datetime | None, first: Mapping[int, int]) -> Iterator[pl.DataFrame]:
         """Key columns of the rows at or above the `first` offset of their partition, in batches, for `SeenIds`.
 
-        With `since` only rows received at or after it, and a column `received_at`.
+        With `since` only rows received at or after it or imported, and columns `received_at` and `source`.
         """
         ...
 

@@ -295,6 +295,20 @@ def test_an_event_far_ahead_of_its_arrival_is_quarantined() -> None:
     assert sorted(entries) == [("a", "replay", 1, 0), ("default", "replay", 2, 2)]
 
 
+def test_an_import_is_known_for_ever_and_anything_else_for_a_week() -> None:
+    """The same ids again after 40 days: a history's are duplicates, a client's are new."""
+    shelf = Shelf(progress={(topics.EVENTS, 0): Progress(0, 0)})
+    batcher = Batcher(CODECS, WINDOWS, shelf.held, HORIZONS)
+    values = [event("old", 5, source="import"), event("new", 5, source="collector")]
+    for first, now_ms in ((0, NOW_MS), (2, NOW_MS + 40 * DAY_MS), (4, NOW_MS + 80 * DAY_MS)):
+        batcher.done(Commit({}, pl.DataFrame(), {}), now_ms)  # a step without events: weeks have gone by
+        log = [Record(first + i, 9_000, b"u", value) for i, value in enumerate(values)]
+        step, _ = prepare(batcher, {(topics.EVENTS, 0): log}, shelf.progress, now_ms)
+        shelf.commit(step)
+        batcher.done(step, now_ms)
+    assert sorted(shelf.table("events")["event_id"].to_list()) == ["new", "new", "new", "old"]
+
+
 def test_a_collision_of_hashes_loses_nothing() -> None:
     """When the set claims to know a new id, the warehouse decides, and it is asked only then."""
     shelf = Shelf(progress={(topics.EVENTS, 0): Progress(0, 0)})

@@ -60,6 +60,9 @@ def test_keys_and_held(target: DuckDbTarget) -> None:
     assert pl.concat(target.keys(events, None, {0: 1, 1: 9}))["event_id"].to_list() == ["1"]
     recent = pl.concat(target.keys(events, new, {}))
     assert (recent["event_id"].to_list(), recent["received_at"].to_list()) == (["1"], [new])
+    target.commit(step(target, event("2", 5, source="import", received_at=int(old.timestamp() * 1000))))
+    recent = pl.concat(target.keys(events, new, {}))
+    assert set(recent.select("event_id", "source").rows()) == {("1", "replay"), ("2", "import")}
     keys = [("default", "1", 5), ("other", "1", 5), ("default", "7", 5), ("default", "0", 99)]
     time = pl.col("timestamp").cast(pl.Datetime("ms", "UTC"))
     asked = pl.DataFrame(keys, ["tenant", "event_id", "timestamp"], orient="row").with_columns(time)
