@@ -39,7 +39,7 @@ class Crossfade:
     of them sends. Give each collector and tenant a store of its own.
 
     Thread-safe. After a fork the child goes on with threads of its own; close the client before a child ends by
-    os._exit (multiprocessing does).
+    os._exit, as children of multiprocessing do.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class Crossfade:
         self._renew()
         with Store(self._path) as opened:
             self._progress.size = opened.size()
-            self._progress.last_id = opened.newest_id()
+            self._progress.last_id = self._progress.size.newest_id or 0
         self._start()
         _clients.add(self)
         atexit.register(self.close)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import Any
 from .events import sent_at
 from .progress import Progress
 from .retry import backoff_s, refused_s, retry_after_s
-from .store import Lease, Row, Store, StoreError
+from .store import Lease, Row, Store
 from .transport import Response, Transport, TransportError
 
 BATCH_MAX_EVENTS = 500
@@ -65,8 +64,8 @@ class Sender:
                 with Store(self._path) as store, Lease(self._path) as lease:
                     while not progress.stopping:
                         self._turn(store, lease)
-            except (StoreError, sqlite3.Error) as error:
-                self._pause(f"The queue cannot be read ({error})", 0.0)
+            except Exception as error:  # whatever it is, the next attempt may go well, and the caller goes on
+                self._pause(f"Sending fails ({error!r})", 0.0)
 
     def _turn(self, store: Store, lease: Lease) -> None:
         progress = self._progress

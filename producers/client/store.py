@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
+import sys
+import threading
 import time
-from collections.abc import Sequence
+import weakref
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -40,11 +44,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Size:
-    """What a store holds; `oldest_id` is None when that is nothing."""
+    """What a store holds; both ids are None when that is nothing."""
 
     events: int = 0
     bytes: int = 0
     oldest_id: int | None = None
+    newest_id: int | None = None
 
 
 class Store:
@@ -52,92 +57,125 @@ class Store:
 
     WAL with synchronous=NORMAL: a process that is killed loses nothing that was appended; a power cut may take the last
     moments, and may bring back what was removed in them, with the same event_ids.
+
+    A process must not fork with an open connection (SQLite, How To Corrupt, 2.6): it is closed before, and opened again
+    on both sides. Each method raises StoreError when that fails, and sqlite3.Error (disk full, locked for 5 s).
     """
 
     def __init__(self, path: Path) -> None:
         """Opens or makes the file, readable by its owner only. Raises StoreError."""
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
-            self._db = _opened(path)
-        except (OSError, sqlite3.Error) as error:
-            raise StoreError(
-                f"{path} cannot be used as a queue of events ({error}): move it away, or name another."
-            ) from None
+        self._path, self._lock = path, threading.Lock()
+        self._db: sqlite3.Connection | None = None
+        with _forking:
+            _stores.add(self)
+        with self._used():
+            pass
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._db.close()
+        with self._lock:
+            self._close()
 
     def append(self, bodies: Sequence[str]) -> int:
-        """Keeps events, all or none; gives the id of the last. Raises sqlite3.Error (disk full, locked for 5 s)."""
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            self._db.executemany("INSERT INTO events (body) VALUES (?)", [(body,) for body in bodies])
-            last_id = self.newest_id()
-            self._db.execute("COMMIT")
-        except sqlite3.Error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            raise
-        return last_id
+        """Keeps events, all or none; gives the id of the last."""
+        with self._used() as db:
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                db.executemany("INSERT INTO events (body) VALUES (?)", [(body,) for body in bodies])
+                (last_id,) = db.execute("SELECT max(id) FROM events").fetchone()
+                db.execute("COMMIT")
+            except sqlite3.Error:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+            return int(last_id)
 
     def first(self, events_max: int, bytes_max: int) -> list[Row]:
         """The oldest events, at least one if there is any, within both limits."""
         rows: list[Row] = []
         size = 0
-        for id_, body in self._db.execute("SELECT id, body FROM events ORDER BY id LIMIT ?", (events_max,)):
-            size += len(body)
-            if rows and size > bytes_max:
-                break
-            rows.append(Row(id_, body))
-        return rows
+        with self._used() as db:
+            with contextlib.closing(
+                db.execute("SELECT id, body FROM events ORDER BY id LIMIT ?", (events_max,))
+            ) as found:
+                for id_, body in found:
+                    size += len(body)
+                    if rows and size > bytes_max:
+                        break
+                    rows.append(Row(id_, body))
+            return rows
 
     def remove(self, rows: Sequence[Row]) -> None:
         """Forgets the oldest events, which `first` gave."""
-        self._db.execute("DELETE FROM events WHERE id <= ?", (rows[-1].id,))
-
-    def newest_id(self) -> int:
-        """The id of the event that was told last; 0 when nothing is kept."""
-        (newest,) = self._db.execute("SELECT coalesce(max(id), 0) FROM events").fetchone()
-        return int(newest)
+        with self._used() as db:
+            db.execute("DELETE FROM events WHERE id <= ?", (rows[-1].id,))
 
     def size(self) -> Size:
         """What is kept now, by all processes together."""
-        return Size(*self._db.execute("SELECT events, bytes, (SELECT min(id) FROM events) FROM size").fetchone())
+        with self._used() as db:
+            question = "SELECT events, bytes, (SELECT min(id) FROM events), (SELECT max(id) FROM events) FROM size"
+            return Size(*db.execute(question).fetchone())
+
+    @contextlib.contextmanager
+    def _used(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            if self._db is None:
+                self._db = _opened(self._path)
+            yield self._db
+
+    def _close(self) -> None:
+        if self._db is not None:
+            self._db.close()
+            self._db = None
 
 
 class Lease:
     """The right to send what is in a store: one holder at a time, and free again however its process ends.
 
-    It is SQLite's exclusive lock of an empty file beside the store.
+    It is a lock on an empty file beside the store. A forked child does not hold it.
     """
 
     def __init__(self, path: Path) -> None:
-        self._db = sqlite3.connect(f"{path}-lease", timeout=0, isolation_level=None)
+        self._file = os.open(f"{path}-lease", os.O_CREAT | os.O_RDWR, 0o600)
+        self._taken = False
+        with _forking:
+            _leases.add(self)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._db.close()
+        with _forking:
+            _leases.discard(self)
+        self.drop()
 
     def take(self) -> bool:
         """Whether it is ours now."""
-        if not self._db.in_transaction:
-            try:
-                self._db.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError:
-                return False
-        return True
+        if not self._taken:
+            self._taken = _locked(self._file)
+        return self._taken
+
+    def drop(self) -> None:
+        """Closes the file; the lock goes with its last descriptor."""
+        os.close(self._file)
 
 
 def _opened(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        return _connected(path)
+    except (OSError, sqlite3.Error) as error:
+        why = f"{path} cannot be used as a queue of events ({error}): move it away, or name another."
+        raise StoreError(why) from None
+
+
+def _connected(path: Path) -> sqlite3.Connection:
     end = time.monotonic() + _BUSY_S
     while True:
-        db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None)
+        db = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             (version,) = db.execute("PRAGMA user_version").fetchone()
             if version not in (0, _VERSION):
@@ -152,3 +190,55 @@ def _opened(path: Path) -> sqlite3.Connection:
             if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                 raise
             time.sleep(0.01)
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _locked(file: int) -> bool:
+        try:
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        return True
+
+else:
+    import fcntl
+
+    def _locked(file: int) -> bool:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+
+
+_forking = threading.Lock()
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+_leases: weakref.WeakSet[Lease] = weakref.WeakSet()
+_held: list[Store] = []
+
+
+def _before_fork() -> None:
+    _forking.acquire()
+    _held.extend(_stores)
+    for store in _held:
+        store._lock.acquire()
+        store._close()
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop()._lock.release()
+    _forking.release()
+
+
+def _after_fork_in_child() -> None:
+    for lease in _leases:
+        lease.drop()
+    _leases.clear()
+    _after_fork()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -23,7 +24,7 @@ from hypothesis import strategies as st
 
 from producers import client as package
 from producers.client import Crossfade, Rejected, StoreError
-from producers.client.events import new_id, text_of
+from producers.client.events import new_id, sent_at, text_of
 from producers.client.progress import Timing
 from producers.client.retry import CAP_S, backoff_s, retry_after_s
 from producers.client.store import Lease, Store
@@ -369,27 +370,74 @@ Crossfade({KEY!r}, {collector.url!r}, store=Path({str(tmp_path / "queue")!r})).p
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_child_goes_on_by_itself(collector: Collector, tmp_path: Path) -> None:
-    """Parent and child tell events after a fork; each arrives once, and the parent's are not sent by the child too."""
+@pytest.mark.parametrize("orphan", [False, True])
+def test_a_forked_child_goes_on_by_itself(collector: Collector, tmp_path: Path, orphan: bool) -> None:
+    """Parent and child tell events after a fork, whoever ends first; each arrives once."""
     code = f"""
-import os
+import os, time
 from pathlib import Path
 from producers.client import Crossfade
-client = Crossfade({KEY!r}, {collector.url!r}, store=Path({str(tmp_path / "queue")!r}), linger_s=0.2)
+client = Crossfade({KEY!r}, {collector.url!r}, store=Path({str(tmp_path / "queue")!r}), linger_s=0.1)
 client.play("ann", "before")
+time.sleep(0.05)
 child = os.fork()
-client.play("ann", "child" if child == 0 else "parent")
+name = "parent" if child else "child"
+if {orphan} == (child == 0):
+    client.play("ann", name + "-early")
+    time.sleep(1)
+client.play("ann", name)
 client.close(20)
-if child == 0:
-    os._exit(0)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+if child and not {orphan}:
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+os._exit(0)
 """
     ended = subprocess.run(
         [sys.executable, "-c", code], env=_environment(), capture_output=True, timeout=60, check=True
     )
     assert ended.stderr == b""
-    assert sorted(event["track_id"] for event in collector.taken) == ["before", "child", "parent"]
-    assert len(set(collector.ids)) == 3
+    late = "child" if orphan else "parent"
+    assert sorted(event["track_id"] for event in collector.taken) == sorted(
+        ["before", "child", "parent", f"{late}-early"]
+    )
+    assert len(set(collector.ids)) == 4
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_forks_at_any_moment_lose_nothing(collector: Collector, tmp_path: Path) -> None:
+    """Ten forks while another thread tells events: all arrive once, in order, one batch at a time."""
+    code = f"""
+import os, threading, time
+from pathlib import Path
+from producers.client import Crossfade
+client = Crossfade({KEY!r}, {collector.url!r}, store=Path({str(tmp_path / "queue")!r}), linger_s=0.01)
+def tell(name, count, pause_s):
+    for n in range(count):
+        client.play(name, f"t-{{n}}")
+        time.sleep(pause_s)
+teller = threading.Thread(target=tell, args=("parent", 500, 0.0005))
+teller.start()
+children = []
+for k in range(10):
+    children.append(os.fork())
+    if children[-1] == 0:
+        tell(f"child-{{k}}", 20, 0)
+        client.close(30)
+        os._exit(0)
+    time.sleep(0.02)
+teller.join()
+client.close(30)
+assert {{os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children}} == {{0}}
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=_environment(), capture_output=True, timeout=90, check=True
+    )
+    assert ended.stderr == b""
+    told: dict[str, list[str]] = {}
+    for event in collector.taken:
+        told.setdefault(event["user_id"], []).append(event["track_id"])
+    expected = {"parent": 500, **{f"child-{k}": 20 for k in range(10)}}
+    assert told == {name: [f"t-{n}" for n in range(count)] for name, count in expected.items()}
+    assert collector.in_flight_most == 1
 
 
 def test_importing_the_client_imports_nothing_else_of_ours(tmp_path: Path) -> None:
@@ -442,6 +490,23 @@ def test_a_store_gives_back_what_was_kept_in_order(bodies: list[str], events_max
     finally:
         for left in path.parent.glob(f"{path.name}*"):
             left.unlink()
+
+
+@given(
+    st.dictionaries(st.text(), st.none() | st.booleans() | st.integers() | st.text(), max_size=8), st.integers(1, 9**12)
+)
+def test_what_is_sent_is_what_was_told(told: dict[str, Any], now_ms: int) -> None:
+    """Any fields come through as they are, on one line, beside sent_at; id and time are added where missing."""
+    event_id, text = text_of(told, 5)
+    line = sent_at(text, now_ms)
+    assert line.isascii()
+    assert "\n" not in line
+    found = json.loads(line)
+    assert found.pop("sent_at") == now_ms
+    assert (str(found["event_id"]), bool(event_id)) == (event_id, True)
+    for name in ("event_id", "timestamp"):
+        assert found.pop(name) is not None
+    assert found == {name: value for name, value in told.items() if name not in ("event_id", "timestamp", "sent_at")}
 
 
 @given(st.integers(1, 200), st.floats(0, 1))
