@@ -157,15 +157,15 @@ class Crossfade:
             progress.closing = True
             progress.changed.notify_all()
         atexit.unregister(self.close)
+        end_s = time.monotonic() + timeout_s
         if self._threads:
             self.flush(timeout_s)
         with progress.changed:
             progress.stopping = True
             progress.changed.notify_all()
+        self._join(max(0.1, end_s - time.monotonic()))
         self._transport.abort()
-        for thread in self._threads:
-            if thread is not threading.current_thread():  # on_rejected may close
-                thread.join(1.0)
+        self._join(1.0)
 
     def __enter__(self) -> Self:
         return self
@@ -189,6 +189,11 @@ class Crossfade:
             thread = threading.Thread(target=run, name=f"crossfade-{name}", daemon=True)
             self._threads.append(thread)
             thread.start()
+
+    def _join(self, timeout_s: float) -> None:
+        for thread in self._threads:
+            if thread is not threading.current_thread():  # on_rejected may close
+                thread.join(timeout_s)
 
     def _forked(self) -> None:
         """In a child: its parent's threads, locks and connections are not ours; the first event starts new ones."""

@@ -147,6 +147,8 @@ class Sender:
     def _pause(self, why: str, at_least_s: float) -> None:
         """Waits the longer of backoff and `at_least_s`, to which jitter is added, so that clients come back apart."""
         progress = self._progress
+        if progress.stopping:
+            return
         self._failures += 1
         wait_s = at_least_s + backoff_s(1 if at_least_s else self._failures, progress.timing.random)
         if why != progress.sending_problem:

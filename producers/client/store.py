@@ -165,7 +165,8 @@ class Lease:
 def _opened(path: Path) -> sqlite3.Connection:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        with contextlib.suppress(FileExistsError):  # never open it beside SQLite, whose locks a close would end
+            os.close(os.open(path, os.O_CREAT | os.O_EXCL, 0o600))
         return _connected(path)
     except (OSError, sqlite3.Error) as error:
         why = f"{path} cannot be used as a queue of events ({error}): move it away, or name another."
