@@ -406,7 +406,7 @@ class Queue {
     try {
       if (this.#storage) this.#storage.setItem(key, body);
       else this.#memory.set(key, body);
-      return "";
+      return globalThis.document && !this.#storage ? "the browser allows none" : "";
     } catch (error) {
       this.#memory.set(key, body);
       return reasonOf(error);

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import random
 import shutil
 import sqlite3
 import subprocess
@@ -353,6 +354,58 @@ with Lease(pathlib.Path({str(tmp_path / "queue")!r})) as lease:
     finally:
         process.kill()
         process.communicate()
+
+
+def test_killed_at_any_moment_nothing_is_lost_doubled_or_moved(collector: Collector, tmp_path: Path) -> None:
+    """Eight kill -9 of clients that share a store, while the server fails at random: each event once, in order."""
+    chance = random.Random(7)
+    failures = [
+        Scripted(503),
+        Scripted(429),
+        Scripted(None),
+        Scripted(None, first_takes=True),
+        Scripted(202, delay_s=0.1),
+    ]
+    code = f"""
+import sys, time
+from pathlib import Path
+from producers.client import Crossfade
+from producers.client.progress import Timing
+quick = Timing(wait=lambda changed, predicate, timeout_s: changed.wait_for(predicate, min(timeout_s, 0.02)))
+client = Crossfade({KEY!r}, {collector.url!r}, store=Path({str(tmp_path / "queue")!r}), linger_s=0.01, timing=quick)
+for n in range(1_000_000):
+    client.play(sys.argv[1], f"t-{{n}}")
+    print(n, time.monotonic(), flush=True)
+    time.sleep(0.002)
+"""
+    kept: dict[str, int] = {}
+    for turn in range(4):
+        names = [f"{turn}-{side}" for side in ("left", "right")]
+        with collector.lock:
+            collector.script += chance.choices(failures, k=4)
+        processes = [
+            subprocess.Popen([sys.executable, "-c", code, name], stdout=subprocess.PIPE, env=_environment(), text=True)
+            for name in names
+        ]
+        for name, process in zip(names, processes, strict=True):
+            assert process.stdout is not None
+            process.stdout.readline()
+            time.sleep(0.3 + chance.random() / 2)
+            killed_s = time.monotonic()
+            process.kill()
+            told = [line.split() for line in process.communicate()[0].splitlines() if line.count(" ") == 1]
+            kept[name] = max((int(n) for n, at_s in told[:-1] if float(at_s) < killed_s - 0.25), default=-1)
+    collector.script.clear()
+    with quick(collector, tmp_path) as client:
+        assert client.flush(30)
+    found: dict[str, list[int]] = {}
+    for event in collector.taken:
+        found.setdefault(event["user_id"], []).append(int(event["track_id"].split("-")[1]))
+    for name, last in kept.items():
+        assert found[name] == list(range(len(found[name])))
+        assert len(found[name]) > last
+    assert sum(map(len, found.values())) > 500
+    assert len(set(collector.ids)) == len(collector.ids)
 
 
 def test_the_end_of_a_program_sends_what_is_left(collector: Collector, tmp_path: Path) -> None:
