@@ -126,6 +126,19 @@ class Door:
         self.tally.events += 1
         self.tally.latest_ms = max(self.tally.latest_ms, int(event.timestamp))
 
+    def send_all(
+        self, told: Sequence[events.ClientEvent], tenant: str, received_at_ms: int, on_delivery: Delivered
+    ) -> int:
+        """Produces events that have passed the rules, in their order, and returns how many were taken.
+
+        These are fewer when too much is in flight; `on_delivery` is called for each that was taken, while the producer
+        is polled. Raises KafkaException.
+        """
+        encode = self._encoder(tenant or self._settings.tenant).encode
+        records = [encode(event, received_at_ms) for event in told]
+        messages = [{"key": key, "value": value} for key, value in records]
+        return int(self.producer.produce_batch(topics.EVENTS, messages, on_delivery=on_delivery))
+
     def encode(self, event: events.ClientEvent, tenant: str = "") -> tuple[bytes, bytes]:
         """Key and value of an event that has passed the rules, received now."""
         return self._encoder(tenant or self._settings.tenant).encode(event, self._clock())

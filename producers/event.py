@@ -65,10 +65,15 @@ _COUNTRY = re.compile("[A-Z]{2}")
 _decode = msgspec.json.Decoder(ClientEvent).decode
 
 
-def from_json(raw: bytes, now_ms: int) -> ClientEvent:
+Repair = Callable[[int, int, int], tuple[int, int | None]]
+"""(timestamp, sent_at, our clock) to (timestamp by our clock, the device's own or None when that is right)."""
+
+
+def from_json(raw: bytes, now_ms: int, repair: Repair | None = None) -> ClientEvent:
     """The event in the bytes of one JSON object, rules passed.
 
-    `now_ms` is our clock, milliseconds since 1970. Raises BadRecordError.
+    `now_ms` is our clock, milliseconds since 1970. With `repair`, the repaired time is judged and kept. Raises
+    BadRecordError.
     """
     if len(raw) > EVENT_MAX_BYTES:
         raise BadRecordError(Reason.TOO_LARGE, f"{len(raw)} bytes")
@@ -76,7 +81,7 @@ def from_json(raw: bytes, now_ms: int) -> ClientEvent:
         event = _decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         event = _explain(load(raw))
-    return _finish(event, now_ms)
+    return _finish(event, now_ms, repair)
 
 
 def from_object(value: object, now_ms: int) -> ClientEvent:
@@ -143,23 +148,28 @@ def _iso_8601(text: str, field: str) -> int:
     return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
 
 
-def _finish(event: ClientEvent, now_ms: int) -> ClientEvent:
+def _finish(event: ClientEvent, now_ms: int, repair: Repair | None = None) -> ClientEvent:
     """The rules that a type cannot state."""
     texts = "".join(filter(None, msgspec.structs.astuple(event)[:_TEXTS]))
     if not texts.isprintable() and _UNPRINTABLE.search(texts):  # the first test is quicker, and stricter
         _refuse_unprintable(event)
     if len(texts) > EVENT_MAX_BYTES:
         raise BadRecordError(Reason.TOO_LARGE, f"{len(texts)} characters")
-    timestamp = event.timestamp = milliseconds(event.timestamp)
+    timestamp = milliseconds(event.timestamp)
+    event.device_timestamp = None
+    if event.sent_at is not None:
+        sent_at = event.sent_at = milliseconds(event.sent_at, "sent_at")
+        if sent_at > _LAST_MS:
+            raise BadRecordError(Reason.BAD_TIMESTAMP, f"{sent_at}", "sent_at")
+        if repair is not None:
+            timestamp, event.device_timestamp = repair(timestamp, sent_at, now_ms)
     if timestamp > now_ms + FUTURE_MAX_MS:
         raise BadRecordError(Reason.FUTURE_TIMESTAMP, f"{(timestamp - now_ms) / 1000:.0f} s ahead", "timestamp")
-    if event.sent_at is not None:
-        event.sent_at = milliseconds(event.sent_at, "sent_at")
-        if event.sent_at > _LAST_MS:
-            raise BadRecordError(Reason.BAD_TIMESTAMP, f"{event.sent_at}", "sent_at")
+    if timestamp <= _NO_TIMESTAMP or (event.device_timestamp or 0) > _LAST_MS:
+        raise BadRecordError(Reason.BAD_TIMESTAMP, f"{timestamp} once repaired", "timestamp")
+    event.timestamp = timestamp
     if event.country is not None:
         event.country = _country(event.country)
-    event.device_timestamp = None
     if event.incognito:
         event.user_id = event.session_id = None
     elif event.user_id is None:

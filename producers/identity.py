@@ -15,7 +15,8 @@ from schemas.settings import Settings
 
 PSEUDONYM_CHARACTERS = 32
 _ATTEMPTS, _AGAIN_S = 20, 0.05
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+TENANT_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,127}\Z"
+"""A tenant's name is a file name too."""
 
 
 class Pseudonyms:
@@ -35,7 +36,7 @@ def pseudonyms(settings: Settings, tenant: str) -> Pseudonyms:
     stated = settings.pseudonym_secrets.get(tenant)
     if stated is not None:
         return Pseudonyms(stated.get_secret_value().encode())
-    if not _FILE_NAME.fullmatch(tenant):
+    if not re.match(TENANT_PATTERN, tenant):
         raise ValueError(f"tenant {tenant!a}: a name is letters, digits, dots, dashes and underscores")
     path = settings.data_dir / "secrets" / f"pseudonym-{tenant}"
     return Pseudonyms(kept(path, lambda: secrets.token_hex(32)).encode())

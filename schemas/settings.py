@@ -77,6 +77,10 @@ class Settings(BaseSettings):
     collector_host: str = "127.0.0.1"
     collector_port: int = 8081
     collector_in_flight_max: int = Field(10_000, description="Unacknowledged events before the collector answers 429.")
+    collector_rate_per_s: int = Field(50_000, ge=1, description="Events a second of an API key without its own rate.")
+    collector_cors_origins: list[str] = Field(
+        default_factory=list, description='Origins whose pages may send events, as JSON: ["https://radio.example"].'
+    )
     web_host: str = "127.0.0.1"
     web_port: int = 8000
     stage_host: str = Field("127.0.0.1", description="Address of the /metrics and /healthz endpoints of every stage.")

@@ -11,6 +11,8 @@ import uvicorn
 from producers.collector.app import create_app
 from producers.collector.intake import Intake
 from producers.collector.keys import Keys
+from producers.collector.patience import Connection
+from producers.collector.readiness import Readiness
 from schemas import telemetry
 from schemas.kafka import KafkaUnavailableError
 from schemas.settings import settings
@@ -26,7 +28,7 @@ def main() -> int:
     try:
         listening = _listen(known.collector_host, known.collector_port)
         keys = Keys(known)
-        keys.client("")  # makes the development key
+        keys.refresh()  # makes the development key
         server: uvicorn.Server
 
         def on_fatal(why: str) -> None:
@@ -38,17 +40,20 @@ def main() -> int:
         log.error(str(error))
         return 1
     config = uvicorn.Config(
-        create_app(intake, keys),
+        create_app(known, intake, keys, Readiness(known, intake.producer, keys)),
+        http=Connection,
+        lifespan="on",
         log_config=None,
         access_log=False,
         server_header=False,
+        date_header=False,
+        proxy_headers=False,
         timeout_graceful_shutdown=2,
         timeout_keep_alive=30,
     )
     server = uvicorn.Server(config)
     log.info("collector listens", address=f"http://{known.collector_host}:{listening.getsockname()[1]}")
     server.run(sockets=[listening])
-    intake.close()
     if failures:
         log.error("Kafka ended this producer: the collector starts anew", why=failures[0])
         return 1

@@ -3,46 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections import Counter
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
-import msgspec
-from confluent_kafka import KafkaError, KafkaException, Message
+from confluent_kafka import KafkaException, Producer
 
-from producers.collector.body import Raw
+from producers import event as events
+from producers.collector.answer import Answer, Result, rejected
+from producers.collector.body import HELD_MAX_BYTES, Split
+from producers.collector.clock import repaired
+from producers.collector.delivery import ACKNOWLEDGE_TIMEOUT_S, Batch, Delivery, away
+from producers.collector.keyring import Client
 from producers.collector.problems import ProblemError
-from producers.door import Door, Refused
-from schemas import metrics, topics
+from producers.door import Door, Refused, refused
+from schemas import metrics
 from schemas.kafka import KafkaUnavailableError
+from schemas.reasons import BadRecordError
 from schemas.settings import Settings
-
-ACKNOWLEDGE_TIMEOUT_S = 1.8
-"""After so long without Kafka a request is answered 503."""
 
 REMEMBERED = 100_000
 """Acknowledged event_ids that are known as duplicates."""
 
+_LINGER_MS = 3
+_QUEUE_KIB = 4 * HELD_MAX_BYTES >> 10  # more than all bodies in memory can become
 _SLICE = 500  # events between two turns of the event loop
-
-
-class Result(msgspec.Struct):
-    """What became of one event. `reason` and `detail` are null unless it is rejected."""
-
-    event_id: str | None
-    status: Literal["accepted", "duplicate", "rejected"]
-    reason: str | None = None
-    detail: str | None = None
-
-
-class Answer(msgspec.Struct):
-    """What became of a request's events, in their order."""
-
-    accepted: int
-    duplicate: int
-    rejected: int
-    results: list[Result]
 
 
 class Recent:
@@ -64,153 +48,129 @@ class Recent:
 class Intake:
     """The collector's door.
 
-    Delivery guarantee: an answer says `accepted` only after all in-sync replicas have it. When the answer is a 503,
-    some events of the request may be in Kafka all the same: the client sends the request again, with the same
-    event_ids, and each event counts once. Memory is bounded by `collector_in_flight_max`.
+    Delivery guarantee: an answer says `accepted` only after all in-sync replicas have it. While Kafka is known to be
+    away, a request is refused with 503 before anything of it is sent on. When Kafka goes away under a request, some of
+    its events may be in Kafka at the 503: the client sends it again, with the same event_ids, and each counts once.
+    Memory is bounded by `collector_in_flight_max` events, and by HELD_MAX_BYTES of bodies.
     """
 
     def __init__(self, settings: Settings, on_fatal: Callable[[str], None]) -> None:
-        self._max, self._on_fatal = settings.collector_in_flight_max, on_fatal
-        reports: dict[str, Any] = {"delivery.report.only.error": False, "error_cb": self._noticed}
+        self._max = settings.collector_in_flight_max
+        self.delivery = Delivery(on_fatal)
+        reports: dict[str, Any] = {"delivery.report.only.error": False, "error_cb": self.delivery.noticed}
         self._door = Door(
             settings,
             "collector",
             delivery_timeout_s=ACKNOWLEDGE_TIMEOUT_S - 0.3,
             in_flight_max=1_000_000,
             interrupted=lambda: True,  # a request is refused rather than kept waiting
-            **{"linger.ms": 2, **reports},
+            **reports,
+            **{"linger.ms": _LINGER_MS, "queue.buffering.max.kbytes": _QUEUE_KIB},
         )
         self._recent = Recent()
-        self._sent = self._settled = 0  # each is written by one thread only
-        self.answers = True
-        self._closing = threading.Event()
-        self._poller = threading.Thread(target=self._poll, name="delivery-reports", daemon=True)
-        self._poller.start()
 
     @property
-    def in_flight(self) -> int:
-        """Records given to Kafka and not yet acknowledged."""
-        return self._sent - self._settled
+    def producer(self) -> Producer:
+        """The producer behind the door."""
+        return self._door.producer
 
-    async def take(self, raws: list[Raw], tenant: str, request_id: str) -> Answer:
-        """Judges and sends the events of a request. Raises ProblemError 429 or 503."""
-        if self.in_flight and self.in_flight + len(raws) > self._max:
-            if not self.answers:
-                raise _away("it does not answer at the moment")
-            raise ProblemError(429, f"{self.in_flight} events wait for Kafka: send again later.", Retry_After="1")
-        results: list[Result] = []
-        told: set[tuple[str, str]] = set()
-        batch = _Batch(self)
-        for number, raw in enumerate(raws):
-            results.append(self._one(raw, tenant, f"{request_id}/{number}", told, batch))
-            if number % _SLICE == _SLICE - 1:
+    def now_ms(self) -> int:
+        """The clock of the door."""
+        return self._door.now_ms()
+
+    def require_room(self, more: int = 0) -> None:
+        """Raises ProblemError 503 while Kafka is known to be away, and 429 while too many events wait for it."""
+        self.delivery.require()
+        waiting = self.delivery.in_flight
+        if waiting and waiting + more > self._max:
+            raise ProblemError(429, f"{waiting} events wait for Kafka: send again later.", Retry_After="1")
+
+    async def take(self, split: Split, client: Client, request_id: str, received_at_ms: int) -> Answer:
+        """Judges and sends the events of a request. Raises ProblemError 429 or 503.
+
+        With a key of scope `test` nothing is sent or remembered, and Kafka is not asked.
+        """
+        test = client.scope == "test"
+        if not test:
+            self.require_room(len(split.raws))
+        judged = _Judged(client.tenant, received_at_ms, self._recent)
+        batch = Batch(self.delivery)
+        for first in range(0, len(split.raws), _SLICE):
+            if first:
                 await asyncio.sleep(0)
+            judged.judge(split, range(first, min(first + _SLICE, len(split.raws))))
+            if not test:
+                self._send(judged, request_id, batch)
         await batch.acknowledged()
-        for key in told:
-            self._recent.add(key)
-        return self._answer(results, tenant)
+        answer = judged.answer()
+        if not test:
+            for key in judged.accepted:
+                self._recent.add(key)
+            _count(answer, client.tenant)
+        return answer
 
-    def reachable(self) -> bool:
-        """Asks Kafka for the topic; blocks for at most a second."""
+    def _send(self, judged: _Judged, request_id: str, batch: Batch) -> None:
+        """Hands over what was judged since the last time."""
+        told, letters = judged.events, judged.letters
+        judged.events, judged.letters = [], []
         try:
-            found = self._door.producer.list_topics(topics.EVENTS, timeout=1)
-        except KafkaException:
-            return False
-        return found.topics[topics.EVENTS].error is None
-
-    def close(self) -> None:
-        """Ends the thread."""
-        self._closing.set()
-        self._poller.join(1)
-
-    def _one(self, raw: Raw, tenant: str, place: str, told: set[tuple[str, str]], batch: _Batch) -> Result:
-        outcome = raw if isinstance(raw, Refused) else self._door.judge(raw)
-        try:
-            if isinstance(outcome, Refused):
-                self._door.send_dead_letter(outcome, place, tenant, batch.settle)
-                batch.count()
-                return Result(outcome.event_id, "rejected", outcome.error.reason.value, outcome.error.detail)
-            key = (tenant, outcome.event_id)
-            if key in self._recent or key in told:
-                return Result(outcome.event_id, "duplicate")
-            self._door.send(outcome, tenant, batch.settle)
+            taken = self._door.send_all(told, judged.tenant, judged.received_at_ms, batch.settle)
+            batch.handed_over(taken)
+            if taken < len(told):
+                raise KafkaUnavailableError("too much waits to be acknowledged")
+            for number, letter in letters:
+                self._door.send_dead_letter(letter, f"{request_id}/{number}", judged.tenant, batch.settle)
+                batch.handed_over(1)
         except (KafkaUnavailableError, KafkaException) as error:
-            raise _away(str(error)) from None
-        batch.count()
-        told.add(key)
-        return Result(outcome.event_id, "accepted")
-
-    def _answer(self, results: list[Result], tenant: str) -> Answer:
-        count = Counter(result.status for result in results)
-        metrics.ACCEPTED.labels(tenant, "collector").inc(count["accepted"])
-        metrics.DUPLICATES_AT_DOOR.labels(tenant, "collector").inc(count["duplicate"])
-        for result in results:
-            if result.reason:
-                metrics.REJECTED.labels(tenant, "collector", result.reason).inc()
-                metrics.DEAD_LETTERED.labels("producers", result.reason).inc()
-        return Answer(count["accepted"], count["duplicate"], count["rejected"], results)
-
-    def _poll(self) -> None:
-        while not self._closing.is_set():
-            self._door.producer.poll(0.05)
-            metrics.IN_FLIGHT.labels("collector").set(self.in_flight)
-
-    def sent(self) -> None:
-        """Counts one record given to Kafka."""
-        self._sent += 1
-
-    def settled(self, error: KafkaError | None) -> None:
-        """Counts one delivery report; a fatal one ends the process, which starts with a new producer."""
-        self._settled += 1
-        self.answers = error is None
-
-    def _noticed(self, error: KafkaError) -> None:
-        """What the client library tells of its own; after a fatal error only a new producer helps."""
-        if error.fatal() or error.code() == KafkaError._FATAL:
-            self._on_fatal(error.str())
-        elif error.code() == KafkaError._ALL_BROKERS_DOWN:
-            self.answers = False
+            raise away(str(error), "some of it may have arrived all the same") from None
 
 
-class _Batch:
-    """The records of one request on their way."""
+class _Judged:
+    """The events of one request: what is to be sent of them, and what is to be answered."""
 
-    def __init__(self, intake: Intake) -> None:
-        self._intake, self._settled, self._error = intake, 0, ""
-        self._sent, self._changed = 0, asyncio.Event()
-        self._loop = asyncio.get_running_loop()
+    def __init__(self, tenant: str, received_at_ms: int, recent: Recent) -> None:
+        self.tenant, self.received_at_ms, self._recent = tenant, received_at_ms, recent
+        self.events: list[events.ClientEvent] = []
+        self.letters: list[tuple[int, Refused]] = []
+        self.accepted: dict[tuple[str, str], None] = {}
+        self._results: list[Result] = []
+        self._rejected = 0
 
-    def count(self) -> None:
-        """One more record is on its way."""
-        self._sent += 1
-        self._intake.sent()
+    def judge(self, split: Split, numbers: range) -> None:
+        """Judges these events of the request."""
+        tenant, now_ms, recent, accepted = self.tenant, self.received_at_ms, self._recent, self.accepted
+        results = self._results
+        for number in numbers:
+            raw = split.raws[number]
+            try:
+                if isinstance(raw, Refused):
+                    raise raw.error
+                event = events.from_json(raw, now_ms, repaired)
+            except BadRecordError as error:
+                letter = raw if isinstance(raw, Refused) else refused(raw, error)
+                self._rejected += 1
+                self.letters.append((number, letter))
+                results.append(rejected(letter, split.path(number)))
+                continue
+            key = (tenant, event.event_id)
+            if key in accepted or key in recent:
+                results.append(Result(event.event_id, "duplicate"))
+                continue
+            accepted[key] = None
+            self.events.append(event)
+            results.append(Result(event.event_id, "accepted"))
 
-    def settle(self, error: KafkaError | None, _: Message) -> None:
-        """A delivery report, told by the polling thread."""
-        self._settled += 1
-        self._intake.settled(error)
-        if error is not None:
-            self._error = self._error or error.str()
-        if self._settled >= self._sent:
-            self._loop.call_soon_threadsafe(self._changed.set)
-
-    async def acknowledged(self) -> None:
-        """Returns once Kafka has acknowledged all; raises ProblemError 503."""
-        try:
-            async with asyncio.timeout(ACKNOWLEDGE_TIMEOUT_S):
-                while self._settled < self._sent:
-                    await self._changed.wait()
-                    self._changed.clear()
-        except TimeoutError:
-            raise _away(f"no answer within {ACKNOWLEDGE_TIMEOUT_S} s") from None
-        if self._error:
-            raise _away(self._error)
+    def answer(self) -> Answer:
+        """What the client is told."""
+        results, accepted, refused_ = self._results, len(self.accepted), self._rejected
+        return Answer(accepted, len(results) - accepted - refused_, refused_, results)
 
 
-def _away(why: str) -> ProblemError:
-    return ProblemError(503, f"Kafka did not take everything ({why}): send the same request again.", Retry_After="2")
-
-
-def encode(answer: Answer) -> bytes:
-    """The answer as JSON."""
-    return msgspec.json.encode(answer)
+def _count(answer: Answer, tenant: str) -> None:
+    metrics.ACCEPTED.labels(tenant, "collector").inc(answer.accepted)
+    if answer.duplicate:
+        metrics.DUPLICATES_AT_DOOR.labels(tenant, "collector").inc(answer.duplicate)
+    for result in answer.results if answer.rejected else ():
+        if result.reason:
+            metrics.REJECTED.labels(tenant, "collector", result.reason).inc()
+            metrics.DEAD_LETTERED.labels("producers", result.reason).inc()

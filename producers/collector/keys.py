@@ -2,90 +2,80 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import structlog
 
+from producers.collector.keyring import Client, Clients, Keyring, KeyringError, digest_of
 from producers.identity import kept
 from schemas.settings import Settings
 
 _LOOK_AGAIN_S = 1.0
+_Stamp = tuple[int, int]
+_MISSING: _Stamp = (0, 0)
 
 log = structlog.get_logger()
 
 
-class Client(msgspec.Struct, frozen=True):
-    """Who a key belongs to."""
-
-    tenant: str
-    name: str = ""
-
-
-@dataclass(frozen=True)
-class _Version:
-    development: tuple[int, int]
-    listed: tuple[int, int]
-
-
 class Keys:
-    """The development key of this installation, and the keys of `api-keys.json` ({sha256: {"tenant", "name"}}).
+    """The development key of this installation, and the keys of its keyring.
 
-    Both files are looked at again when they change, at most once a second.
+    Both files are looked at again when they change, at most once a second. While the keyring cannot be read, none of
+    its keys counts, and `problem` says why.
     """
 
     def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
-        self._settings, self._clock = settings, clock
-        self._listed_file = settings.data_dir / "api-keys.json"
-        self._known: dict[bytes, Client] = {}
-        self._version: _Version | None = None
+        self._settings, self._clock, self._keyring = settings, clock, Keyring(settings)
+        self._known: list[tuple[bytes, Client]] = []
+        self._version = (_MISSING, _MISSING)
         self._looked_s = float("-inf")
+        self.problem = ""
 
-    def client(self, authorization: str) -> Client | None:
-        """Who sends `Bearer KEY`; None for anybody else. Takes the same time for every key."""
-        self._refresh()
+    def bearer(self, authorization: str) -> Client | None:
+        """Who sends `Bearer KEY`; None for anybody else."""
         scheme, _, key = authorization.partition(" ")
-        presented = hashlib.sha256(key.strip().encode("utf-8", "replace")).hexdigest().encode()
+        return self.client(key.strip()) if scheme.lower() == "bearer" else None
+
+    def client(self, key: str) -> Client | None:
+        """Whose key this is; None for nobody's. Takes the same time for every key."""
+        self.refresh()
+        presented = digest_of(key).encode()
         found = None
-        for digest, client in self._known.items():
+        for digest, client in self._known:
             if hmac.compare_digest(digest, presented):
                 found = client
-        return found if scheme.lower() == "bearer" else None
+        return found
 
-    def _refresh(self) -> None:
+    def refresh(self) -> None:
+        """Looks at the files when it is time; the first time makes the development key. Raises OSError."""
         if self._clock() - self._looked_s < _LOOK_AGAIN_S:
             return
         self._looked_s = self._clock()
         file = self._settings.dev_api_key_file
-        version = _Version(_stamp(file), _stamp(self._listed_file))
-        if version == self._version and version.development != (0, 0):
+        version = (_stamp(file), _stamp(self._keyring.file))
+        if version == self._version and version[0] != _MISSING:
             return
         development = kept(file, lambda: f"cf_dev_{secrets.token_urlsafe(24)}\n")
-        digest = hashlib.sha256(development.encode()).hexdigest().encode()
-        self._known = {digest: Client(self._settings.tenant, "development"), **self._listed()}
-        self._version = _Version(_stamp(file), version.listed)
+        known = {digest_of(development): Client(self._settings.tenant, "development", "dev"), **self._listed()}
+        self._known = [(digest.encode(), client) for digest, client in known.items()]
+        self._version = (_stamp(file), version[1])
 
-    def _listed(self) -> dict[bytes, Client]:
-        """Keys of the file; while it cannot be read, none of them counts."""
+    def _listed(self) -> Clients:
         try:
-            found = msgspec.json.decode(self._listed_file.read_bytes(), type=dict[str, Client])
-        except FileNotFoundError:
-            return {}
-        except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-            log.error("api-keys.json cannot be used: its keys are refused", file=str(self._listed_file), why=str(error))
-            return {}
-        return {digest.lower().encode(): client for digest, client in found.items()}
+            listed, self.problem = self._keyring.clients(), ""
+        except KeyringError as error:
+            listed, self.problem = {}, str(error)
+            log.error("the keys of api-keys.json are refused", why=self.problem)
+        return listed
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> _Stamp:
     try:
         state = path.stat()
     except OSError:
-        return 0, 0
+        return _MISSING
     return state.st_mtime_ns, state.st_ino

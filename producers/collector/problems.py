@@ -5,7 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 
 import msgspec
-from fastapi import Response
+from starlette.responses import Response
 
 MEDIA_TYPE = "application/problem+json"
 
