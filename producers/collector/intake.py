@@ -57,15 +57,19 @@ class Intake:
     def __init__(self, settings: Settings, on_fatal: Callable[[str], None]) -> None:
         self._max = settings.collector_in_flight_max
         self.delivery = Delivery(on_fatal)
-        reports: dict[str, Any] = {"delivery.report.only.error": False, "error_cb": self.delivery.noticed}
+        producing: dict[str, Any] = {
+            "delivery.report.only.error": False,
+            "error_cb": self.delivery.noticed,
+            "linger.ms": _LINGER_MS,
+            "queue.buffering.max.kbytes": _QUEUE_KIB,
+        }
         self._door = Door(
             settings,
             "collector",
             delivery_timeout_s=ACKNOWLEDGE_TIMEOUT_S - 0.3,
             in_flight_max=1_000_000,
             interrupted=lambda: True,  # a request is refused rather than kept waiting
-            **reports,
-            **{"linger.ms": _LINGER_MS, "queue.buffering.max.kbytes": _QUEUE_KIB},
+            **producing,
         )
         self._recent = Recent()
 

@@ -118,7 +118,9 @@ def test_an_accepted_event_is_in_kafka_before_the_answer(client: httpx.Client, k
         "accepted": 1,
         "duplicate": 0,
         "rejected": 0,
-        "results": [{"event_id": "c-one", "status": "accepted", "reason": None, "detail": None}],
+        "results": [
+            {"event_id": "c-one", "status": "accepted", **dict.fromkeys(("reason", "detail", "path", "value"))}
+        ],
     }
     (record,) = records(kafka, topics.EVENTS, "c-one")
     assert record["key"] == record["user_id"].encode()

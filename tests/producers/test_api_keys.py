@@ -104,8 +104,7 @@ def test_keys_made_at_the_same_time_are_all_kept(tmp_path: Path) -> None:
     """Two administrators at once lose none of each other's keys."""
     keyring = Keyring(Settings(data_dir=tmp_path))
     makers = [
-        threading.Thread(target=lambda n=n: keyring.create(f"app {n}", "default", "write", None, NOW))
-        for n in range(16)
+        threading.Thread(target=keyring.create, args=(f"app {n}", "default", "write", None, NOW)) for n in range(16)
     ]
     for maker in makers:
         maker.start()

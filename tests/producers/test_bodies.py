@@ -7,7 +7,7 @@ import gzip
 import json
 import tracemalloc
 import zlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 import pytest
 from backports import zstd
@@ -16,14 +16,19 @@ from hypothesis import strategies as st
 from starlette.requests import Request
 
 from producers.collector import body as bodies
-from producers.collector.answer import rejected
+from producers.collector.answer import Answer, rejected
 from producers.collector.body import BODY_MAX_BYTES, HELD_MAX_BYTES, Bodies, sniffed, split
 from producers.collector.problems import ProblemError
-from producers.door import Refused, refused
+from producers.door import refused
 from producers.event import from_json
 from schemas.reasons import BadRecordError
 
-PACKERS = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd.compress, "": bytes}
+PACKERS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "zstd": zstd.compress,
+    "": bytes,
+}
 
 
 def request(chunks: Sequence[bytes], encoding: str) -> Request:
@@ -61,10 +66,8 @@ def test_members_and_frames_may_follow_one_another(encoding: str) -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd", "deflate"])
 def test_a_bomb_is_refused_while_it_is_read(encoding: str) -> None:
-    """A body of 10 GB takes no more memory than the limit, and is refused long before its end."""
-    packed = (
-        PACKERS[encoding](bytes(64 << 20)) if encoding != "gzip" else b"".join([gzip.compress(bytes(64 << 20))] * 9)
-    )
+    """A bomb of half a GB takes no more memory than the limit, and is refused long before its end."""
+    packed = PACKERS[encoding](bytes(64 << 20)) * (1 if encoding == "deflate" else 9)
     tracemalloc.start()
     with pytest.raises(ProblemError) as caught:
         read(pieces(packed, 4096), encoding)
@@ -100,7 +103,7 @@ def test_a_slow_sender_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "SEND_TIMEOUT_S", 0.05)
     reader = Bodies()
 
-    async def slow() -> AsyncIterator[bytes]:
+    async def slow() -> AsyncGenerator[bytes, None]:
         yield b"["
         await asyncio.Event().wait()
 
@@ -119,6 +122,9 @@ BAD = {"event_id": "e", "event_type": "rewind"}
 LINE = json.dumps(BAD).encode()
 
 
+PLAY = b'{"event_type": "play", "event_id": '
+
+
 @pytest.mark.parametrize(
     ("body", "media_type", "path", "value"),
     [
@@ -127,16 +133,12 @@ LINE = json.dumps(BAD).encode()
         (b"[1, " + LINE + b"]", "application/json", "$[0]", "1"),
         (b"\n\n" + LINE, "application/x-ndjson", "3:$.event_type", "rewind"),
         (b"{nope", "application/x-ndjson", "1:$", "{nope"),
-        (b'{"event_id": 17}', "application/json", "$.event_id", 17),
-        (
-            b'{"event_id": "e", "event_type": "play", "track_id": {"a": [1]}}',
-            "application/json",
-            "$.track_id",
-            '{"a": [1]}',
-        ),
-        (b'{"event_id": null}', "application/json", "$.event_id", None),
-        (b'{"event_id": NaN}', "application/json", "$.event_id", "nan"),
-        (b'{"event_id": "' + b"x" * 300 + b'"}', "application/json", "$.event_id", "x" * 197 + "..."),
+        (PLAY + b"17}", "application/json", "$.event_id", 17),
+        (PLAY + b'{"a": [1]}}', "application/json", "$.event_id", '{"a": [1]}'),
+        (PLAY + b"null}", "application/json", "$.event_id", None),
+        (PLAY + b"NaN}", "application/json", "$.event_id", "nan"),
+        (PLAY + b'"' + b"x" * 300 + b'"}', "application/json", "$.event_id", "x" * 197 + "..."),
+        (PLAY + b'"\\ud800"}', "application/json", "$.track_id", None),
     ],
 )
 def test_a_refused_event_is_told_with_its_place_and_value(
@@ -144,16 +146,13 @@ def test_a_refused_event_is_told_with_its_place_and_value(
 ) -> None:
     """The path leads to the value that breaks the rule, in all three forms of a body."""
     found = split(body, media_type)
-    for number, raw in enumerate(found.raws):
-        with pytest.raises(BadRecordError) as caught:
-            assert not isinstance(raw, Refused)
-            from_json(raw, 10**12)
-        assert isinstance(raw, bytes)
-        told = rejected(refused(raw, caught.value), found.path(number))
-        break
-    if told.path and "event_type" not in told.path and media_type == "application/json":
-        assert told.reason in {"missing_id", "not_an_object", "id_too_long", "unknown_type"}
+    raw = found.raws[0]
+    assert isinstance(raw, bytes)
+    with pytest.raises(BadRecordError) as caught:
+        from_json(raw, 10**12)
+    told = rejected(refused(raw, caught.value), found.path(0))
     assert (told.path, told.value) == (path, value)
+    assert json.loads(Answer(0, 0, 1, [told]).encoded())["results"][0]["path"] == path
 
 
 @pytest.mark.parametrize(

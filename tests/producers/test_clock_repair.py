@@ -34,7 +34,7 @@ def event(timestamp: int, sent_at: int | None) -> ClientEvent:
 
 @given(TIMES, TIMES, SKEWS)
 def test_a_wrong_clock_moves_the_time_by_its_skew(timestamp: int, sent_at: int, skew: int) -> None:
-    """Corrected less device time is received_at less sent_at, or nothing was corrected because it is within tolerance."""
+    """Corrected less device time is received_at less sent_at; within the tolerance nothing is corrected."""
     corrected, device = repaired(timestamp, sent_at, sent_at + skew)
     if abs(skew) <= TOLERANCE_MS:
         assert (corrected, device) == (timestamp, None)
@@ -65,7 +65,7 @@ def test_what_was_long_ago_stays_long_ago(sent_at: int, age: int, skew: int) -> 
 def test_the_repaired_time_is_kept_and_judged(
     timestamp: int, sent_at: int | None, kept: int, device: int | None
 ) -> None:
-    """A fast or slow device, one that woke up in 1970, an offline upload; what a client says of its own repair is nothing."""
+    """Devices fast, slow, or woken up in 1970, and offline uploads; a client cannot tell a repair itself."""
     found = event(timestamp, sent_at)
     assert (found.timestamp, found.device_timestamp) == (kept, device)
 
