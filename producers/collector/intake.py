@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from confluent_kafka import KafkaException, Producer
@@ -22,7 +22,7 @@ from schemas.reasons import BadRecordError
 from schemas.settings import Settings
 
 REMEMBERED = 100_000
-"""Acknowledged event_ids that are known as duplicates."""
+"""Acknowledged event_ids that are known as duplicates, at least."""
 
 _LINGER_MS = 3
 _QUEUE_KIB = 4 * HELD_MAX_BYTES >> 10  # more than all bodies in memory can become
@@ -30,19 +30,21 @@ _SLICE = 500  # events between two turns of the event loop
 
 
 class Recent:
-    """A bounded set that forgets what it learned first."""
+    """A bounded set: the last `capacity` keys at least, twice as many at most."""
 
     def __init__(self, capacity: int = REMEMBERED) -> None:
-        self._capacity, self._seen = capacity, dict[tuple[str, str], None]()
+        self._capacity = capacity
+        self._young: set[tuple[str, str]] = set()
+        self._old: set[tuple[str, str]] = set()
 
     def __contains__(self, key: tuple[str, str]) -> bool:
-        return key in self._seen
+        return key in self._young or key in self._old
 
-    def add(self, key: tuple[str, str]) -> None:
-        """Learns one; may forget another."""
-        self._seen[key] = None
-        if len(self._seen) > self._capacity:
-            del self._seen[next(iter(self._seen))]
+    def learn(self, keys: Iterable[tuple[str, str]]) -> None:
+        """Learns some; may forget others."""
+        self._young.update(keys)
+        if len(self._young) >= self._capacity:
+            self._young, self._old = set(), self._young
 
 
 class Intake:
@@ -108,8 +110,7 @@ class Intake:
         await batch.acknowledged()
         answer = judged.answer()
         if not test:
-            for key in judged.accepted:
-                self._recent.add(key)
+            self._recent.learn(judged.accepted)
             _count(answer, client.tenant)
         return answer
 
