@@ -27,7 +27,9 @@ app = typer.Typer(
 topics_app = typer.Typer(no_args_is_help=True, help="Kafka topics.")
 schemas_app = typer.Typer(no_args_is_help=True, help="Schemas of those who write events to Kafka directly.")
 letters_app = typer.Typer(help="What could not be taken, with reason and original bytes.")
+keys_app = typer.Typer(no_args_is_help=True, help="API keys of client apps (`crossfade key`: the one of development).")
 app.add_typer(topics_app, name="topics")
+app.add_typer(keys_app, name="keys")
 app.add_typer(schemas_app, name="schemas")
 app.add_typer(letters_app, name="dead-letters")
 
@@ -312,6 +314,50 @@ def chaos(
     from crossfade.chaos import Options, run
 
     raise typer.Exit(run(Options(events, kills, seed, workers, json_file, report, keep)))
+
+
+@keys_app.command("create")
+def keys_create(
+    name: Annotated[str, typer.Argument(help="Of the app that will send with it.")],
+    scope: Annotated[
+        str, typer.Option(help="write, or test: events are judged and answered, and go nowhere.")
+    ] = "write",
+    tenant: Annotated[str, typer.Option(help="Whose events they are; else CROSSFADE_TENANT.")] = "",
+    rate: Annotated[
+        int | None, typer.Option(help="Events a second; else CROSSFADE_COLLECTOR_RATE_PER_S.", min=1)
+    ] = None,
+    form: Form = "table",
+) -> None:
+    """Make a key and print it: it is shown this once, and kept as a hash."""
+    shape = _format(form)
+    from crossfade import keys
+    from crossfade.output import Format, answer_of, show
+
+    made = keys.create(_settings(), name, tenant, scope, rate)
+    if shape is Format.TABLE:
+        print(made["key"])
+        print(f"key {made['id']} of {name} (tenant {made['tenant']}, {scope}): keep it now.", file=sys.stderr)
+    else:
+        show(answer_of([made], "key", *keys.COLUMNS), shape)
+
+
+@keys_app.command("list")
+def keys_list(form: Form = "table") -> None:
+    """Which keys count."""
+    shape = _format(form)
+    from crossfade import keys
+    from crossfade.output import answer_of, show
+
+    show(answer_of(keys.known(_settings()), *keys.COLUMNS), shape)
+
+
+@keys_app.command("revoke")
+def keys_revoke(key_id: Annotated[str, typer.Argument(metavar="ID", help="As `keys list` shows it.")]) -> None:
+    """Refuse a key from now on; a running collector knows within a second."""
+    from crossfade import keys
+
+    gone = keys.revoke(_settings(), key_id)
+    print(f"revoked: {gone['id']} of {gone['name']} (tenant {gone['tenant']}, ...{gone['ends_with']})")
 
 
 @app.command()

@@ -123,12 +123,13 @@ def split(body: bytes, media_type: str) -> Split:
 
 
 def sniffed(body: bytes) -> Split:
-    """The events of a body that does not say what it is: JSON if it can be read as such, else one event per line."""
+    """The events of a body that does not say what it is: JSON if it can be read as such, else one event per line.
+
+    Whoever leaves a page reads no answer, so nothing is refused as a whole: what is no JSON becomes a dead letter.
+    """
     try:
         return _json(body)
     except ProblemError:
-        if b"\n" not in body.strip():
-            raise
         return _lines(body)
 
 

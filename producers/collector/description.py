@@ -55,7 +55,7 @@ _REQUIRED = ("event_id", "event_type", "track_id", "timestamp", "platform")
 
 def document() -> Json:
     """The whole document."""
-    beacon_key = {"name": "key", "in": "query", "required": True, "schema": {"type": "string"}}
+    in_query = {"type": "apiKey", "in": "query", "name": "key", "description": "One that everybody may see."}
     return {
         "openapi": _VERSION,
         "info": {"title": "Crossfade collector", "version": "1", "description": _TEXT},
@@ -75,7 +75,7 @@ def document() -> Json:
                     "summary": "Send events as a page is left (navigator.sendBeacon)",
                     "description": "The same as text, JSON or one event per line, with the key in the query.",
                     "operationId": "send_beacon",
-                    "parameters": [{**beacon_key, "description": "A key that everybody may see: give it a rate."}],
+                    "security": [{"page_key": []}],
                     "requestBody": {"required": True, "content": {"text/plain": _text(json.dumps(PLAY))}},
                     "responses": _responses(),
                 }
@@ -90,7 +90,7 @@ def document() -> Json:
             ),
         },
         "components": {
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}, "page_key": in_query},
             "schemas": {"Event": event_schema(), "Answer": _answer(), "Problem": _problem()},
         },
     }

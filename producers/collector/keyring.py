@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
+import re
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -58,22 +59,12 @@ class Keyring:
             raise KeyringError(f"{self.file} cannot be used: {error}") from None
         return {digest.lower(): _with_id(digest.lower(), client) for digest, client in found.items()}
 
-    def create(
-        self,
-        name: str,
-        tenant: str,
-        scope: Scope,
-        rate_per_s: int | None,
-        created: str,
-        secret: Callable[[], str] = lambda: secrets.token_urlsafe(32),
-    ) -> tuple[str, Client]:
+    def create(self, name: str, tenant: str, scope: Scope, rate_per_s: int | None, created: str) -> tuple[str, Client]:
         """(a new key, which is told here and nowhere else, and what is kept of it). Raises KeyringError."""
-        key = f"cf_{scope}_{secret()}"
-        told = msgspec.structs.asdict(Client(tenant, name, "", scope, created, key[-4:], rate_per_s))
-        try:
-            client = msgspec.convert({**told, "id": _id(digest_of(key))}, Client)
-        except msgspec.ValidationError as error:
-            raise KeyringError(f"no such key can be made: {error}") from None
+        if not re.match(TENANT_PATTERN, tenant):
+            raise KeyringError(f"tenant {tenant!a}: a name is letters, digits, dots, dashes and underscores")
+        key = f"cf_{scope}_{secrets.token_urlsafe(32)}"
+        client = Client(tenant, name, _id(digest_of(key)), scope, created, key[-4:], rate_per_s)
         with self._changing() as clients:
             clients[digest_of(key)] = client
         return key, client

@@ -109,6 +109,24 @@ def test_key_is_printed_alone(tmp_path: Path) -> None:
     assert first.stdout.startswith("cf_dev_")
 
 
+def test_keys_come_and_go(tmp_path: Path) -> None:
+    """A key is printed alone and once, listed without itself, and revoked by its id; mistakes are one plain line."""
+    made = crossfade(tmp_path, "keys", "create", "radio", "--tenant", "fm", "--scope", "test", "--rate", "7")
+    key = made.stdout.strip()
+    assert key.startswith("cf_test_")
+    (row,) = json.loads(crossfade(tmp_path, "keys", "list", "--format", "json").stdout)
+    assert (row["name"], row["tenant"], row["scope"], row["events_per_s"]) == ("radio", "fm", "test", 7)
+    assert key.endswith(row["ends_with"])
+    assert key not in json.dumps(row)
+    assert "revoked" in crossfade(tmp_path, "keys", "revoke", row["id"]).stdout
+    assert json.loads(crossfade(tmp_path, "keys", "list", "--format", "json").stdout) == []
+    for wrong in (("revoke", row["id"]), ("create", "x", "--scope", "all"), ("create", "x", "--tenant", "../up")):
+        answer = crossfade(tmp_path, "keys", *wrong)
+        assert answer.returncode == 1
+        assert answer.stderr.startswith("crossfade: ")
+        assert answer.stderr.count("\n") == 1
+
+
 def test_a_reader_that_goes_away_is_no_problem(tmp_path: Path) -> None:
     """`crossfade compose | head -1` ends without a traceback."""
     command = f"'{sys.executable}' -m crossfade compose | head -n 1"

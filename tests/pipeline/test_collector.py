@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import gzip
 import json
@@ -10,18 +11,32 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import uvicorn
+from backports import zstd
 from confluent_kafka import TopicPartition
+from starlette.types import Receive, Scope, Send
+from uvicorn.server import ServerState
 
+from crossfade.kafka import Broker
+from crossfade.topics import apply as apply_topics
+from producers.collector import patience
+from producers.collector.keyring import Keyring
+from producers.collector.keys import Keys
+from producers.collector.readiness import Readiness
 from schemas import kafka as kafka_clients
 from schemas import topics
+from schemas.kafka import wait_for_broker
 from schemas.settings import HOME, Settings
+from tests.pipeline.conftest import running
 
 GOOD = {
     "event_type": "play",
@@ -44,8 +59,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def collector(settings: Settings, data_dir: Path, **environment: str) -> Iterator[httpx.Client]:
-    """Runs the collector and gives a client that has its key; checks that it stops cleanly."""
+def collector(
+    settings: Settings, data_dir: Path, log: Path | None = None, **environment: str
+) -> Iterator[httpx.Client]:
+    """Runs the collector and gives a client that has its key; checks that it stops cleanly, and keeps what it logs."""
     port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "producers.collector"],
@@ -77,14 +94,26 @@ def collector(settings: Settings, data_dir: Path, **environment: str) -> Iterato
             _, errors = process.communicate(timeout=10)
         finally:
             process.kill()
+    if log is not None:
+        log.write_bytes(errors)
     assert process.returncode == 0, errors.decode()
     assert b"Traceback" not in errors, errors.decode()
 
 
 @pytest.fixture(scope="module")
-def client(kafka: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    with collector(kafka, tmp_path_factory.mktemp("collector")) as ready:
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("collector")
+
+
+@pytest.fixture(scope="module")
+def client(kafka: Settings, home: Path) -> Iterator[httpx.Client]:
+    with collector(kafka, home) as ready:
         yield ready
+
+
+@pytest.fixture
+def keyring(kafka: Settings, home: Path) -> Keyring:
+    return Keyring(kafka.model_copy(update={"data_dir": home}))
 
 
 def records(settings: Settings, topic: str, wanted: str) -> list[dict[str, Any]]:
@@ -258,3 +287,204 @@ def test_too_much_in_flight_is_429(kafka: Settings, tmp_path: Path) -> None:
     assert all(answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 429)
     accepted = sum(answer.json()["accepted"] for answer in answers if answer.status_code == 202)
     assert len(records(kafka, topics.EVENTS, "c-busy-")) == accepted
+
+
+def test_every_encoding_is_taken(client: httpx.Client) -> None:
+    """gzip, zstd and deflate carry the same events; a file that was appended to is read to its end."""
+    packers = {"gzip": gzip.compress, "zstd": zstd.compress, "deflate": zlib.compress}
+    for name, pack in packers.items():
+        body = json.dumps([event(f"c-{name}")]).encode()
+        answer = client.post("/v1/events", content=pack(body), headers={**JSON, "content-encoding": name})
+        assert answer.json()["accepted"] == 1
+    lines = [json.dumps(event(f"c-member-{n}")).encode() + b"\n" for n in range(2)]
+    headers = {**NDJSON, "content-encoding": "gzip"}
+    assert (
+        client.post("/v1/events", content=b"".join(map(gzip.compress, lines)), headers=headers).json()["accepted"] == 2
+    )
+
+
+def test_a_wrong_clock_is_repaired(client: httpx.Client, kafka: Settings) -> None:
+    """A device that is a day ahead is counted when it listened; its own time stays beside the repaired one."""
+    now_ms, day_ms = int(time.time() * 1000), 86_400_000
+    sent_at = now_ms + day_ms
+    told = event("c-clock", timestamp=sent_at - 60_000, sent_at=sent_at, device_timestamp=1)
+    assert client.post("/v1/events", json=told).json()["accepted"] == 1
+    (record,) = records(kafka, topics.EVENTS, "c-clock")
+    assert record["device_timestamp"] == datetime.fromtimestamp((sent_at - 60_000) / 1000, UTC)
+    assert abs((record["timestamp"] - record["device_timestamp"]).total_seconds() + 86_400) < 10
+    assert record["received_at"] - record["timestamp"] == timedelta(seconds=60)
+
+
+def test_a_test_key_is_answered_and_stores_nothing(client: httpx.Client, keyring: Keyring, kafka: Settings) -> None:
+    """Judged as it would be, and said so in a header; neither events nor dead letters nor ids are kept."""
+    key, _ = keyring.create("ci", "default", "test", None, "")
+    time.sleep(1.1)  # the collector looks at its keys once a second
+    headers = {"authorization": f"Bearer {key}"}
+    body = [event("c-test"), event("c-test"), {"event_id": "c-test", "event_type": "rewind"}]
+    for _ in range(2):
+        answer = client.post("/v1/events", json=body, headers=headers)
+        assert answer.headers["crossfade-test"] == "true"
+        assert [result["status"] for result in answer.json()["results"]] == ["accepted", "duplicate", "rejected"]
+    assert answer.json()["results"][2]["path"] == "$[2].event_type"
+    assert answer.json()["results"][2]["value"] == "rewind"
+    assert records(kafka, topics.EVENTS, "c-test") == records(kafka, topics.DEAD_LETTERS, "c-test") == []
+    assert "crossfade-test" not in client.post("/v1/events", json=event("c-real")).headers
+
+
+def test_a_key_has_a_rate(client: httpx.Client, keyring: Keyring) -> None:
+    """Answers tell what is left; a key that has used its rate waits, and the others do not notice."""
+    key, _ = keyring.create("slow", "default", "write", 5, "")
+    time.sleep(1.1)
+    headers = {"authorization": f"Bearer {key}"}
+    first = client.post("/v1/events", json=[event(f"c-rate-{n}") for n in range(60)], headers=headers)
+    assert first.json()["accepted"] == 60
+    assert first.headers["ratelimit-policy"] == '"events";q=50;qu="events";w=10'
+    assert first.headers["ratelimit"].startswith('"events";r=0;t=')
+    second = client.post("/v1/events", json=event("c-rate"), headers=headers)
+    assert second.status_code == 429
+    assert 1 <= int(second.headers["retry-after"]) <= 3
+    assert client.post("/v1/events", json=event("c-rate")).status_code == 202
+
+
+def test_pages_of_listed_origins_may_send(kafka: Settings, tmp_path: Path) -> None:
+    """A preflight names the headers of a real request, answers can be read, and other origins get no leave."""
+    with collector(kafka, tmp_path, CROSSFADE_COLLECTOR_CORS_ORIGINS='["https://radio.example"]') as client:
+        asked = {
+            "origin": "https://radio.example",
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "authorization,content-encoding,content-type",
+        }
+        leave = client.options("/v1/events", headers=asked)
+        assert leave.status_code == 200
+        assert leave.headers["access-control-allow-origin"] == "https://radio.example"
+        refused = client.options("/v1/events", headers={**asked, "origin": "https://other.example"})
+        assert "access-control-allow-origin" not in refused.headers
+        answer = client.post("/v1/events", json=event("c-cors"), headers={"origin": "https://radio.example"})
+        assert answer.headers["access-control-allow-origin"] == "https://radio.example"
+        assert "RateLimit" in answer.headers["access-control-expose-headers"]
+        wrong = {"origin": "https://radio.example", "authorization": "Bearer no"}
+        assert client.post("/v1/events", json={}, headers=wrong).headers["access-control-allow-origin"]
+
+
+def test_a_beacon_brings_its_key_along(client: httpx.Client, kafka: Settings) -> None:
+    """navigator.sendBeacon sets no headers: text with the key in the query is judged like anything else."""
+    key = client.headers["authorization"].removeprefix("Bearer ")
+    text = {"content-type": "text/plain;charset=UTF-8", "authorization": ""}
+    lines = "\n".join(json.dumps(event(f"c-beacon-{n}")) for n in range(2))
+    assert client.post("/v1/beacon", params={"key": key}, content=lines, headers=text).json()["accepted"] == 2
+    one = json.dumps(event("c-beacon-one"))
+    assert client.post("/v1/beacon", params={"key": key}, content=one, headers=text).json()["accepted"] == 1
+    assert len(records(kafka, topics.EVENTS, "c-beacon-")) == 3
+    assert client.post("/v1/beacon", params={"key": "wrong"}, content=one, headers=text).status_code == 401
+    assert client.post("/v1/beacon", content=one).status_code == 401
+
+
+def test_readiness_names_what_is_missing(client: httpx.Client, keyring: Keyring, kafka: Settings) -> None:
+    """A file of keys that cannot be read, a Kafka without topics and a silent registry are each told by name."""
+    assert client.get("/readyz").json() == {"ok": True, "stage": "collector", "kafka": "ready", "keys": "ready"}
+    kept = keyring.file.read_bytes() if keyring.file.exists() else b"{}"
+    keyring.file.write_text("{")
+    time.sleep(1.1)
+    answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert (answer.json()["kafka"], "api-keys.json" in answer.json()["keys"]) == ("ready", True)
+    keyring.file.write_bytes(kept)
+    time.sleep(1.1)
+    assert client.get("/readyz").status_code == 200
+    keys = Keys(kafka.model_copy(update={"data_dir": keyring.file.parent}))
+    silent = kafka.model_copy(update={"schema_registry_url": f"http://127.0.0.1:{free_port()}"})
+    state = Readiness(silent, kafka_clients.producer(kafka), keys).state()
+    assert (state["ok"], state["kafka"]) == (False, "ready")
+    assert "schema registry" in state["schema_registry"]
+
+
+def test_a_sender_that_never_finishes_its_head_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection without a request, or with an endless head, does not stay; one that asks in time does."""
+    monkeypatch.setattr(patience, "HEAD_TIMEOUT_S", 0.3)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    async def run() -> list[bytes]:
+        config = uvicorn.Config(app, lifespan="off", log_config=None)
+        config.load()
+        state = ServerState()
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(lambda: patience.Connection(config, state, {}), "127.0.0.1", 0)
+        host, port = server.sockets[0].getsockname()
+
+        async def answered(*pieces: bytes) -> bytes:
+            reader, writer = await asyncio.open_connection(host, port)
+            for piece in pieces:
+                writer.write(piece)
+            found = await asyncio.wait_for(reader.read(100), 5)
+            writer.close()
+            return found
+
+        try:
+            endless = [b"GET / HTTP/1.1\r\n", b"X: " + b"a" * patience.HEAD_MAX_BYTES, b"a" * 100]
+            whole = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+            return [
+                await answered(),
+                await answered(b"GET / HTTP/1.1\r\nX:"),
+                await answered(*endless),
+                await answered(whole),
+            ]
+        finally:
+            server.close()
+
+    silent, slow, endless, whole = asyncio.run(run())
+    assert (silent, slow, endless) == (b"", b"", b"")
+    assert whole.startswith(b"HTTP/1.1 204")
+
+
+def test_addresses_of_clients_are_nowhere(kafka: Settings, tmp_path: Path) -> None:
+    """What a proxy tells of the sender is neither logged nor stored, with good, bad and broken requests alike."""
+    address = "203.0.113.77"
+    log = tmp_path / "log"
+    with collector(kafka, tmp_path, log, CROSSFADE_LOG_LEVEL="debug") as client:
+        headers = {"x-forwarded-for": address, "forwarded": f"for={address}", "x-real-ip": address}
+        client.post("/v1/events", json=event("c-address", location=address), headers=headers)
+        client.post("/v1/events", json={"event_id": "c-address"}, headers=headers)
+        client.post("/v1/events", content=b"{", headers={**JSON, **headers})
+        client.post("/nowhere", headers=headers)
+        assert address not in client.get("/metrics").text
+    assert address not in log.read_text()
+    assert "/v1/events" not in log.read_text()
+    (record,) = records(kafka, topics.EVENTS, "c-address")
+    (letter,) = records(kafka, topics.DEAD_LETTERS, "c-address")
+    assert address not in repr(record) + repr(letter)
+
+
+def test_a_kafka_that_goes_away_and_comes_back(tmp_path: Path) -> None:
+    """While Kafka is known to be away a request is refused at once and whole; nothing of it is in Kafka afterwards."""
+    settings = Settings(data_dir=tmp_path / "kafka", kafka_bootstrap_servers="")
+    broker = Broker.prepare(settings, lambda *_: None, 21292)
+    ready = settings.model_copy(update={"kafka_bootstrap_servers": broker.bootstrap_servers})
+    with contextlib.ExitStack() as stack:
+        with running(broker):
+            apply_topics(ready)
+            client = stack.enter_context(collector(ready, tmp_path))
+            assert client.post("/v1/events", json=event("c-before")).status_code == 202
+        surprised = client.post("/v1/events", json=event("c-under"))
+        assert surprised.status_code == 503
+        assert surprised.headers["retry-after"] == "2"
+        for n in range(20):
+            began = time.monotonic()
+            answer = client.post("/v1/events", json=[event(f"c-refused-{n}"), {"event_id": f"c-refused-{n}"}])
+            assert answer.status_code == 503
+            assert "nothing of this request" in answer.json()["detail"]
+            assert time.monotonic() - began < 1
+        assert client.get("/readyz").json()["kafka"] == "does not answer"
+        with running(broker):
+            wait_for_broker(ready)
+            end = time.monotonic() + 20
+            while (again := client.post("/v1/events", json=event("c-under"))).status_code != 202:
+                assert time.monotonic() < end, again.text
+                time.sleep(0.1)
+            assert client.get("/healthz").json()["in_flight"] == 0
+            assert len(records(ready, topics.EVENTS, "c-before")) == 1
+            assert records(ready, topics.EVENTS, "c-refused") == []
+            assert records(ready, topics.DEAD_LETTERS, "c-refused") == []
+            client.close()
