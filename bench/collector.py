@@ -207,7 +207,7 @@ def _report(loads: Sequence[Load], seconds: int) -> str:
     return "\n\n".join(
         [
             f"`python -m bench.collector --seconds {seconds}`: {results.machine()}, wrk on the same cores.",
-            f"Requests of {_BATCH} events of 330 bytes on {_CONNECTIONS} connections, each event with an id of its own; "
+            f"Requests of {_BATCH} events of 330 bytes on {_CONNECTIONS} connections, each event with its own id; "
             "100,000 users. A request counts when it was answered with 202, which both servers say once all in-sync "
             "replicas have every event of it; Kafka's offsets are compared. CPU is that of the server's process, "
             "threads of the Kafka client included. Plain: FastAPI, pydantic, fastavro and confluent-kafka's asyncio "

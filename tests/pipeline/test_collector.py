@@ -106,14 +106,24 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def client(kafka: Settings, home: Path) -> Iterator[httpx.Client]:
+def client(kafka: Settings, home: Path, ci_key: str, slow_key: str) -> Iterator[httpx.Client]:
     with collector(kafka, home) as ready:
         yield ready
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def keyring(kafka: Settings, home: Path) -> Keyring:
     return Keyring(kafka.model_copy(update={"data_dir": home}))
+
+
+@pytest.fixture(scope="module")
+def ci_key(keyring: Keyring) -> str:
+    return keyring.create("ci", "default", "test", None, "")[0]
+
+
+@pytest.fixture(scope="module")
+def slow_key(keyring: Keyring) -> str:
+    return keyring.create("slow", "default", "write", 5, "")[0]
 
 
 def records(settings: Settings, topic: str, wanted: str) -> list[dict[str, Any]]:
@@ -315,11 +325,9 @@ def test_a_wrong_clock_is_repaired(client: httpx.Client, kafka: Settings) -> Non
     assert record["received_at"] - record["timestamp"] == timedelta(seconds=60)
 
 
-def test_a_test_key_is_answered_and_stores_nothing(client: httpx.Client, keyring: Keyring, kafka: Settings) -> None:
+def test_a_test_key_is_answered_and_stores_nothing(client: httpx.Client, ci_key: str, kafka: Settings) -> None:
     """Judged as it would be, and said so in a header; neither events nor dead letters nor ids are kept."""
-    key, _ = keyring.create("ci", "default", "test", None, "")
-    time.sleep(1.1)  # the collector looks at its keys once a second
-    headers = {"authorization": f"Bearer {key}"}
+    headers = {"authorization": f"Bearer {ci_key}"}
     body = [event("c-test"), event("c-test"), {"event_id": "c-test", "event_type": "rewind"}]
     for _ in range(2):
         answer = client.post("/v1/events", json=body, headers=headers)
@@ -331,11 +339,9 @@ def test_a_test_key_is_answered_and_stores_nothing(client: httpx.Client, keyring
     assert "crossfade-test" not in client.post("/v1/events", json=event("c-real")).headers
 
 
-def test_a_key_has_a_rate(client: httpx.Client, keyring: Keyring) -> None:
+def test_a_key_has_a_rate(client: httpx.Client, slow_key: str) -> None:
     """Answers tell what is left; a key that has used its rate waits, and the others do not notice."""
-    key, _ = keyring.create("slow", "default", "write", 5, "")
-    time.sleep(1.1)
-    headers = {"authorization": f"Bearer {key}"}
+    headers = {"authorization": f"Bearer {slow_key}"}
     first = client.post("/v1/events", json=[event(f"c-rate-{n}") for n in range(60)], headers=headers)
     assert first.json()["accepted"] == 60
     assert first.headers["ratelimit-policy"] == '"events";q=50;qu="events";w=10'
@@ -379,18 +385,24 @@ def test_a_beacon_brings_its_key_along(client: httpx.Client, kafka: Settings) ->
     assert client.post("/v1/beacon", content=one).status_code == 401
 
 
+def ready_as(client: httpx.Client, status: int) -> dict[str, Any]:
+    """What /readyz says once it has this status."""
+    end = time.monotonic() + 10
+    while (answer := client.get("/readyz")).status_code != status:
+        assert time.monotonic() < end, answer.text
+        time.sleep(0.1)
+    return dict(answer.json())
+
+
 def test_readiness_names_what_is_missing(client: httpx.Client, keyring: Keyring, kafka: Settings) -> None:
     """A file of keys that cannot be read, a Kafka without topics and a silent registry are each told by name."""
     assert client.get("/readyz").json() == {"ok": True, "stage": "collector", "kafka": "ready", "keys": "ready"}
-    kept = keyring.file.read_bytes() if keyring.file.exists() else b"{}"
+    kept = keyring.file.read_bytes()
     keyring.file.write_text("{")
-    time.sleep(1.1)
-    answer = client.get("/readyz")
-    assert answer.status_code == 503
-    assert (answer.json()["kafka"], "api-keys.json" in answer.json()["keys"]) == ("ready", True)
+    answer = ready_as(client, 503)
+    assert (answer["kafka"], "api-keys.json" in answer["keys"]) == ("ready", True)
     keyring.file.write_bytes(kept)
-    time.sleep(1.1)
-    assert client.get("/readyz").status_code == 200
+    ready_as(client, 200)
     keys = Keys(kafka.model_copy(update={"data_dir": keyring.file.parent}))
     silent = kafka.model_copy(update={"schema_registry_url": f"http://127.0.0.1:{free_port()}"})
     state = Readiness(silent, kafka_clients.producer(kafka), keys).state()
