@@ -135,7 +135,7 @@ class Door:
         is polled. Raises KafkaException.
         """
         encode = self._encoder(tenant or self._settings.tenant).encode
-        records = [encode(event, received_at_ms) for event in told]
+        records = (encode(event, received_at_ms) for event in told)
         messages = [{"key": key, "value": value} for key, value in records]
         return int(self.producer.produce_batch(topics.EVENTS, messages, on_delivery=on_delivery))
 

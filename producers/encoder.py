@@ -1,30 +1,26 @@
-"""Writes events as Avro at speed: each field has a table from value to bytes, filled as values are met."""
+"""Writes events as Avro at speed: what repeats is looked up in tables, what does not is put together in place."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from itertools import groupby
-from operator import attrgetter
+from collections.abc import Callable
 from typing import Any
 
-from producers.event import FIELDS, ClientEvent
+from producers.event import ClientEvent
 from producers.location import Precision, coarsened
 from schemas.codec import Codec
 
 TABLE_MAX = 16_384
-"""Values that a table remembers before it starts anew: most fields repeat a few values, ids pass through."""
+"""Values that a table remembers before it starts anew: most fields repeat a few values, and some repeat together."""
 
 USERS_MAX = 131_072
 """Users whose pseudonym is remembered: making one costs as much as the rest of an event; 30 MB at most."""
 
-_PASSING = (
-    *("event_id", "user_id", "track_id", "session_id"),
-    *("timestamp", "sent_at", "device_timestamp", "position_ms", "ms_played"),
+_ORDER = (
+    *("event_id", "event_type", "user_id", "track_id", "timestamp", "platform", "location", "session_id", "device"),
+    *("country", "position_ms", "ms_played", "reason_start", "reason_end", "shuffle", "offline", "incognito"),
+    *("app_version", "sent_at", "device_timestamp", "track_name", "artist_name", "album_name", "duration_ms", "isrc"),
+    *("tenant", "source", "received_at"),
 )
-"""Fields whose values do not come again soon. What stands between them repeats together, and has one table."""
-
-Encode = Callable[[Any], bytes]
 
 
 class EventEncoder:
@@ -42,20 +38,17 @@ class EventEncoder:
         pseudonym: Callable[[str], str],
         location_precision: Precision = "city",
     ) -> None:
-        types = {field["name"]: field["type"] for field in codec.fields}
-        names = list(types)
-        told, added = names[: len(FIELDS)], names[len(FIELDS) :]
-        if sorted(told) != sorted(FIELDS) or added != ["tenant", "source", "received_at"]:
-            raise ValueError("listening_event.avsc is what clients tell, then tenant, source and received_at")
-        encodes: dict[str, Encode] = {name: _encode_of(types[name]) for name in names}
-        location = encodes["location"]
+        if tuple(field["name"] for field in codec.fields) != _ORDER:
+            raise ValueError("listening_event.avsc has other fields than this encoder writes")
+        (event_type,) = (field["type"] for field in codec.fields if field["name"] == "event_type")
+        self._types = {symbol: _long(i) for i, symbol in enumerate(event_type["symbols"])}
         self._keys = Table(lambda user_id: pseudonym(user_id).encode(), USERS_MAX)
-        encodes["user_id"] = lambda user_id: b"\x00" if user_id is None else b"\x02" + _bytes(self._keys[user_id])
-        encodes["location"] = lambda told: location(told and coarsened(told, location_precision))
-        self._parts = list(_parts(told, encodes))
+        self._places = Table(
+            lambda told: _text(told[0]) + _optional(told[1] and coarsened(told[1], location_precision))
+        )
+        self._together = Table(lambda told: b"".join(map(_optional, told)))
         self._prefix = codec.prefixes[0].data
-        self._origin = encodes["tenant"](tenant) + encodes["source"](source)
-        self._received_at = Table(lambda ms: self._origin + _long(ms))
+        self._received = Table(lambda ms: _text(tenant) + _text(source) + _long(ms))
 
     def encode(self, event: ClientEvent, received_at_ms: int) -> tuple[bytes, bytes]:
         """(Kafka key, value) of an event that has passed the rules.
@@ -63,28 +56,41 @@ class EventEncoder:
         The key is the pseudonym, so that a listener's events keep their order; without a user it is the event_id, so
         that a repetition meets its first.
         """
-        parts = [encode(taken(event)) for encode, taken in self._parts]
-        key = event.event_id.encode() if event.user_id is None else self._keys[event.user_id]
-        return key, b"".join((self._prefix, *parts, self._received_at[received_at_ms]))
-
-
-def _parts(names: Sequence[str], encodes: Mapping[str, Encode]) -> Iterator[tuple[Encode, Callable[[Any], Any]]]:
-    """(how to encode it, how to take it from an event) for each field, or run of fields, in their order."""
-    for alone, run in groupby(names, lambda name: name if name in _PASSING else ""):
-        fields = list(run)
-        inner = [encodes[name] for name in fields]
-        together = inner[0] if len(inner) == 1 else partial(_run, inner)
-        yield together if alone else Table(together).__getitem__, attrgetter(*fields)
-
-
-def _run(encodes: Sequence[Encode], values: Sequence[Any]) -> bytes:
-    return b"".join([encode(value) for encode, value in zip(encodes, values, strict=True)])
+        event_id, track_id, together = event.event_id.encode(), event.track_id.encode(), self._together
+        if event.user_id is None:
+            key, user = event_id, _NULL
+        else:
+            key = self._keys[event.user_id]
+            user = _PRESENT + _SIZES[len(key)] + key
+        how = (event.reason_start, event.reason_end, event.shuffle, event.offline, event.incognito, event.app_version)
+        track = (event.track_name, event.artist_name, event.album_name, event.duration_ms, event.isrc)
+        value = (
+            self._prefix,
+            _SIZES[len(event_id)],
+            event_id,
+            self._types[event.event_type],
+            user,
+            _SIZES[len(track_id)],
+            track_id,
+            _time(event.timestamp),
+            self._places[event.platform, event.location],
+            _optional(event.session_id),
+            together[event.device, event.country],
+            _NULL if event.position_ms is None else _PRESENT + _long(event.position_ms),
+            _NULL if event.ms_played is None else _PRESENT + _long(event.ms_played),
+            together[how],
+            _NULL if event.sent_at is None else _PRESENT + _time(event.sent_at),
+            _NULL if event.device_timestamp is None else _PRESENT + _time(event.device_timestamp),
+            together[track],
+            self._received[received_at_ms],
+        )
+        return key, b"".join(value)
 
 
 class Table(dict[Any, bytes]):
     """What each value met lately is as bytes; bounded."""
 
-    def __init__(self, encode: Encode, most: int = TABLE_MAX) -> None:
+    def __init__(self, encode: Callable[[Any], bytes], most: int = TABLE_MAX) -> None:
         super().__init__()
         self._encode, self._most = encode, most
 
@@ -96,57 +102,35 @@ class Table(dict[Any, bytes]):
         return encoded
 
 
-def _encode_of(avro_type: Any, branch: bytes = b"") -> Encode:
-    """`branch`: what stands before a value that is not null."""
-    if isinstance(avro_type, list):
-        null, other = avro_type
-        if null != "null":
-            raise TypeError(f"no encoding for {avro_type}")
-        inner = _encode_of(other, b"\x02")
-        return lambda value: b"\x00" if value is None else inner(value)
-    kind = avro_type["type"] if isinstance(avro_type, dict) else avro_type
-    match kind:
-        case "string":
-            return _texts(branch)
-        case "int" | "long":
-            return _longs(branch)
-        case "boolean":
-            return {True: branch + b"\x01", False: branch + b"\x00"}.__getitem__
-        case "enum":
-            return {symbol: branch + _long(i) for i, symbol in enumerate(avro_type["symbols"])}.__getitem__
-        case _:
-            raise TypeError(f"no encoding for {avro_type}")
-
-
-def _texts(branch: bytes) -> Encode:
-    heads = [branch + _long(size) for size in range(_SHORT)]
-
-    def text(value: str) -> bytes:
+def _optional(value: str | int | None) -> bytes:
+    """The second branch of a union with null; a truth value is a number of one byte."""
+    if value is None:
+        return _NULL
+    if type(value) is str:
         data = value.encode()
-        size = len(data)
-        return (heads[size] if size < _SHORT else branch + _long(size)) + data
-
-    return text
-
-
-def _longs(branch: bytes) -> Encode:
-    """Times and counts: what stands above their last 14 bits repeats."""
-    above = Table(_unsigned)
-
-    def long(number: int) -> bytes:
-        zigzag = (number << 1) ^ (number >> 63)
-        if zigzag <= _LOW:
-            return branch + _LAST[zigzag]
-        return branch + _MORE[zigzag & _LOW] + above[zigzag >> _LOW_BITS]
-
-    return long
+        return _PRESENT + _size(len(data)) + data
+    if type(value) is bool:
+        return _PRESENT + (b"\x01" if value else b"\x00")
+    return _PRESENT + _long(int(value))
 
 
-def _bytes(value: bytes) -> bytes:
-    return _long(len(value)) + value
+def _text(value: str) -> bytes:
+    data = value.encode()
+    return _size(len(data)) + data
+
+
+def _size(size: int) -> bytes:
+    return _SIZES[size] if size < _SIZES_MAX else _long(size)
+
+
+def _time(ms: Any) -> bytes:
+    """A time after 1970: what stands above its last 14 bits, 8 seconds, repeats."""
+    zigzag: int = ms << 1
+    return _LAST[zigzag] if zigzag <= _LOW else _MORE[zigzag & _LOW] + _times[zigzag >> _LOW_BITS]
 
 
 def _long(number: int) -> bytes:
+    """Zigzag and variable length."""
     return _unsigned((number << 1) ^ (number >> 63))
 
 
@@ -159,6 +143,10 @@ def _unsigned(rest: int) -> bytes:
     return out + _LAST[rest]
 
 
-_LOW_BITS, _LOW, _SHORT = 14, 0x3FFF, 512
+_NULL, _PRESENT = b"\x00", b"\x02"
+_LOW_BITS, _LOW = 14, 0x3FFF
 _MORE = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << _LOW_BITS)]
 _LAST = [bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << _LOW_BITS)]
+_SIZES_MAX = 4 * 512  # an id has at most 256 characters of four bytes
+_SIZES = [_long(size) for size in range(_SIZES_MAX)]
+_times = Table(_unsigned)

@@ -81,6 +81,8 @@ def from_json(raw: bytes, now_ms: int, repair: Repair | None = None) -> ClientEv
         event = _decode(raw)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         event = _explain(load(raw))
+    if not (raw.isascii() and b"\\" not in raw and b"\x7f" not in raw):  # else no text can hold what is unprintable
+        _require_printable(event)
     return _finish(event, now_ms, repair)
 
 
@@ -90,6 +92,7 @@ def from_object(value: object, now_ms: int) -> ClientEvent:
         event = msgspec.convert(value, ClientEvent)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         event = _explain(value)
+    _require_printable(event)
     return _finish(event, now_ms)
 
 
@@ -149,12 +152,7 @@ def _iso_8601(text: str, field: str) -> int:
 
 
 def _finish(event: ClientEvent, now_ms: int, repair: Repair | None = None) -> ClientEvent:
-    """The rules that a type cannot state."""
-    texts = "".join(filter(None, msgspec.structs.astuple(event)[:_TEXTS]))
-    if not texts.isprintable() and _UNPRINTABLE.search(texts):  # the first test is quicker, and stricter
-        _refuse_unprintable(event)
-    if len(texts) > EVENT_MAX_BYTES:
-        raise BadRecordError(Reason.TOO_LARGE, f"{len(texts)} characters")
+    """The rules of times and of who listens."""
     timestamp = milliseconds(event.timestamp)
     event.device_timestamp = None
     if event.sent_at is not None:
@@ -177,7 +175,12 @@ def _finish(event: ClientEvent, now_ms: int, repair: Repair | None = None) -> Cl
     return event
 
 
-def _refuse_unprintable(event: ClientEvent) -> None:
+def _require_printable(event: ClientEvent) -> None:
+    texts = "".join(filter(None, msgspec.structs.astuple(event)[:_TEXTS]))
+    if len(texts) > EVENT_MAX_BYTES:
+        raise BadRecordError(Reason.TOO_LARGE, f"{len(texts)} characters")
+    if texts.isprintable() or not _UNPRINTABLE.search(texts):  # the first test is quicker, and stricter
+        return
     for name in FIELDS[:_TEXTS]:
         found = _UNPRINTABLE.search(getattr(event, name) or "")
         if found:

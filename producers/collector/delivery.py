@@ -73,32 +73,35 @@ class Delivery:
         self.in_flight += records
         self._sent.set()
 
-    def settled(self, error: KafkaError | None) -> None:
-        """One record was acknowledged, or given up."""
-        self.in_flight -= 1
-        self.away = "" if error is None else error.str()
+    def settled(self, records: int, error: str) -> None:
+        """So many records were acknowledged; with an error, at least one of them was given up."""
+        self.in_flight -= records
+        self.away = error
 
 
 class Batch:
     """The records of one request on their way."""
 
     def __init__(self, delivery: Delivery) -> None:
-        self._delivery, self._waiting, self._error = delivery, 0, ""
+        self._delivery, self._records, self._waiting, self._error = delivery, 0, 0, ""
         self._done: asyncio.Future[None] | None = None
 
     def handed_over(self, records: int) -> None:
         """So many records more are on their way."""
+        self._records += records
         self._waiting += records
         self._delivery.handed_over(records)
 
     def settle(self, error: KafkaError | None, _: Message | None) -> None:
         """A delivery report."""
-        self._waiting -= 1
-        self._delivery.settled(error)
         if error is not None:
             self._error = self._error or error.str()
-        if not self._waiting and self._done is not None and not self._done.done():
-            self._done.set_result(None)
+        self._waiting -= 1
+        if not self._waiting:
+            self._delivery.settled(self._records, self._error)
+            self._records = 0
+            if self._done is not None and not self._done.done():
+                self._done.set_result(None)
 
     async def acknowledged(self) -> None:
         """Returns once Kafka has acknowledged all; raises ProblemError 503."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -22,7 +23,7 @@ from schemas.reasons import BadRecordError
 from schemas.settings import Settings
 
 REMEMBERED = 100_000
-"""Acknowledged event_ids that are known as duplicates, at least."""
+"""Acknowledged event_ids of a tenant that are known as duplicates, at least."""
 
 _LINGER_MS = 3
 _QUEUE_KIB = 4 * HELD_MAX_BYTES >> 10  # more than all bodies in memory can become
@@ -30,21 +31,18 @@ _SLICE = 500  # events between two turns of the event loop
 
 
 class Recent:
-    """A bounded set: the last `capacity` keys at least, twice as many at most."""
+    """A bounded set of event_ids: the last `capacity` at least, twice as many at most; `old` are the elder ones."""
 
     def __init__(self, capacity: int = REMEMBERED) -> None:
         self._capacity = capacity
-        self._young: set[tuple[str, str]] = set()
-        self._old: set[tuple[str, str]] = set()
+        self.young: set[str] = set()
+        self.old: set[str] = set()
 
-    def __contains__(self, key: tuple[str, str]) -> bool:
-        return key in self._young or key in self._old
-
-    def learn(self, keys: Iterable[tuple[str, str]]) -> None:
+    def learn(self, event_ids: Iterable[str]) -> None:
         """Learns some; may forget others."""
-        self._young.update(keys)
-        if len(self._young) >= self._capacity:
-            self._young, self._old = set(), self._young
+        self.young.update(event_ids)
+        if len(self.young) >= self._capacity:
+            self.young, self.old = set(), self.young
 
 
 class Intake:
@@ -73,7 +71,7 @@ class Intake:
             interrupted=lambda: True,  # a request is refused rather than kept waiting
             **producing,
         )
-        self._recent = Recent()
+        self._recent: defaultdict[str, Recent] = defaultdict(Recent)  # by tenant
 
     @property
     def producer(self) -> Producer:
@@ -99,7 +97,8 @@ class Intake:
         test = client.scope == "test"
         if not test:
             self.require_room(len(split.raws))
-        judged = _Judged(client.tenant, received_at_ms, self._recent)
+        recent = self._recent[client.tenant]
+        judged = _Judged(client.tenant, received_at_ms, recent)
         batch = Batch(self.delivery)
         for first in range(0, len(split.raws), _SLICE):
             if first:
@@ -110,7 +109,7 @@ class Intake:
         await batch.acknowledged()
         answer = judged.answer()
         if not test:
-            self._recent.learn(judged.accepted)
+            recent.learn(judged.accepted)
             _count(answer, client.tenant)
         return answer
 
@@ -137,14 +136,14 @@ class _Judged:
         self.tenant, self.received_at_ms, self._recent = tenant, received_at_ms, recent
         self.events: list[events.ClientEvent] = []
         self.letters: list[tuple[int, Refused]] = []
-        self.accepted: dict[tuple[str, str], None] = {}
+        self.accepted: set[str] = set()
         self._results: list[Result] = []
         self._rejected = 0
 
     def judge(self, split: Split, numbers: range) -> None:
         """Judges these events of the request."""
-        tenant, now_ms, recent, accepted = self.tenant, self.received_at_ms, self._recent, self.accepted
-        results = self._results
+        now_ms, accepted, results = self.received_at_ms, self.accepted, self._results
+        young, old = self._recent.young, self._recent.old
         for number in numbers:
             raw = split.raws[number]
             try:
@@ -157,13 +156,13 @@ class _Judged:
                 self.letters.append((number, letter))
                 results.append(rejected(letter, split.path(number)))
                 continue
-            key = (tenant, event.event_id)
-            if key in accepted or key in recent:
-                results.append(Result(event.event_id, "duplicate"))
+            event_id = event.event_id
+            if event_id in accepted or event_id in young or event_id in old:
+                results.append(Result(event_id, "duplicate"))
                 continue
-            accepted[key] = None
+            accepted.add(event_id)
             self.events.append(event)
-            results.append(Result(event.event_id, "accepted"))
+            results.append(Result(event_id, "accepted"))
 
     def answer(self) -> Answer:
         """What the client is told."""
