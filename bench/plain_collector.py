@@ -1,4 +1,8 @@
-"""What the collector is held against: the same endpoint, written plainly with FastAPI, pydantic and fastavro."""
+"""What the collector is held against: the same endpoint, written plainly with FastAPI, pydantic and fastavro.
+
+PLAIN_PRODUCER says how it waits for Kafka: `asyncio`, by the client's own asyncio producer, or `futures`, by a future for
+each event that its delivery report sets.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import asyncio
 import hmac
 import io
 import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
@@ -14,7 +19,7 @@ from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 import fastavro
-from confluent_kafka import KafkaException
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka.aio import AIOProducer
 from fastapi import Depends, FastAPI, Header, HTTPException
 from pydantic import AwareDatetime, BaseModel, Field
@@ -79,10 +84,28 @@ class Answer(BaseModel):
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
     """One producer for all requests."""
     settings = {"bootstrap.servers": SERVERS, "acks": "all", "enable.idempotence": True, "compression.type": "lz4"}
-    app.state.producer = AIOProducer(settings, batch_size=100, buffer_timeout=0.005)
     app.state.recent = OrderedDict[str, None]()
+    if os.environ["PLAIN_PRODUCER"] == "asyncio":
+        aio = AIOProducer(settings, batch_size=100, buffer_timeout=0.005)
+        app.state.send = lambda key, value: aio.produce(EVENTS, value=value, key=key)
+        yield
+        await aio.close()
+        return
+    producer, stopped = Producer({**settings, "linger.ms": 5}), threading.Event()
+
+    def poll() -> None:
+        while not stopped.is_set():
+            producer.poll(0.1)
+
+    async def send(key: bytes, value: bytes) -> asyncio.Future[None]:
+        return delivered(producer, key, value)
+
+    app.state.send = send
+    poller = threading.Thread(target=poll)
+    poller.start()
     yield
-    await app.state.producer.close()
+    stopped.set()
+    poller.join()
 
 
 app = FastAPI(lifespan=lifespan)
@@ -94,10 +117,25 @@ def authorized(authorization: Annotated[str, Header()]) -> None:
         raise HTTPException(401)
 
 
+def delivered(producer: Producer, key: bytes, value: bytes) -> asyncio.Future[None]:
+    """Done once Kafka has acknowledged the record."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[None] = loop.create_future()
+
+    def report(error: KafkaError | None, _: Message) -> None:
+        if error is None:
+            loop.call_soon_threadsafe(future.set_result, None)
+        else:
+            loop.call_soon_threadsafe(future.set_exception, KafkaException(error))
+
+    producer.produce(EVENTS, value, key, on_delivery=report)
+    return future
+
+
 @app.post("/v1/events", status_code=202, dependencies=[Depends(authorized)])
 async def take(events: list[Event]) -> Answer:
     """Answers once Kafka has acknowledged every event."""
-    producer, recent = app.state.producer, app.state.recent
+    send, recent = app.state.send, app.state.recent
     received_at = int(time.time() * 1000)
     waiting, results = [], []
     for event in events:
@@ -118,7 +156,7 @@ async def take(events: list[Event]) -> Answer:
         value = io.BytesIO()
         value.write(_PREFIX)
         fastavro.schemaless_writer(value, _SCHEMA, record)
-        waiting.append(await producer.produce(EVENTS, value=value.getvalue(), key=user.encode()))
+        waiting.append(await send(user.encode(), value.getvalue()))
         results.append(Result(event_id=event.event_id, status="accepted"))
     try:
         await asyncio.gather(*waiting)

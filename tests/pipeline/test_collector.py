@@ -269,6 +269,14 @@ def test_many_clients_at_once(client: httpx.Client, kafka: Settings) -> None:
     assert len(found) == len(set(found)) == 4_000
 
 
+def test_events_of_a_listener_keep_their_order(client: httpx.Client, kafka: Settings) -> None:
+    """Within a large request, and from one answered request to the next."""
+    sent = [f"c-order-{n:04}" for n in range(1_300)]
+    for batch in (sent[:1_200], sent[1_200:]):
+        assert client.post("/v1/events", json=[event(event_id) for event_id in batch]).json()["accepted"] == len(batch)
+    assert [record["event_id"] for record in records(kafka, topics.EVENTS, "c-order-")] == sent
+
+
 def test_without_kafka_the_answer_is_503_within_two_seconds(tmp_path: Path) -> None:
     """Nothing is accepted that Kafka does not have, and the client is told when to come again."""
     away = Settings(kafka_bootstrap_servers=f"127.0.0.1:{free_port()}")
