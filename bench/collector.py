@@ -213,8 +213,8 @@ def _report(loads: Sequence[Load], seconds: int) -> str:
             "100,000 users. A request counts when it was answered with 202, which both servers say once all in-sync "
             "replicas have every event of it; Kafka's offsets are compared. CPU is that of the server's process, "
             "threads of the Kafka client included. Plain: FastAPI, pydantic and fastavro, waiting for Kafka "
-            "by the client's asyncio producer or by a future for each event (`bench/plain_collector.py`); it knows neither "
-            "reasons nor dead letters.",
+            "by the client's asyncio producer or by a future for each event (`bench/plain_collector.py`); it knows "
+            "neither reasons nor dead letters.",
             results.table(head, rows),
             f"Per CPU-second the collector (the better of its two bodies) does {ratios}.",
         ]

@@ -1,7 +1,7 @@
 """What the collector is held against: the same endpoint, written plainly with FastAPI, pydantic and fastavro.
 
-PLAIN_PRODUCER says how it waits for Kafka: `asyncio`, by the client's own asyncio producer, or `futures`, by a future for
-each event that its delivery report sets.
+PLAIN_PRODUCER says how it waits for Kafka: `asyncio`, by the client's own asyncio producer, or `futures`, by a future
+for each event that its delivery report sets.
 """
 
 from __future__ import annotations
