@@ -49,7 +49,6 @@ def main() -> int:
         log_config=None,
         access_log=False,
         server_header=False,
-        date_header=False,
         proxy_headers=False,
         timeout_graceful_shutdown=2,
         timeout_keep_alive=30,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from http import HTTPStatus
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -19,6 +20,8 @@ from schemas.reasons import BadRecordError, Reason
 
 COMPRESSED_MAX_BYTES = 1 << 20
 BODY_MAX_BYTES = 10 << 20
+EVENTS_MAX = 50_000
+"""Events of one request: a body of the greatest size holds that many small ones."""
 HELD_MAX_BYTES = 64 << 20
 """Bodies that are in memory together, from their first byte to the answer."""
 SEND_TIMEOUT_S = 30.0
@@ -118,7 +121,7 @@ def media_type_of(request: Request) -> str:
 
 
 def split(body: bytes, media_type: str) -> Split:
-    """The events of a body of this media type. Raises ProblemError 400 when it is no JSON at all."""
+    """The events of a body of this media type. Raises ProblemError 400 when it is no JSON at all, or 413."""
     return _lines(body) if media_type in NDJSON else _json(body)
 
 
@@ -129,11 +132,19 @@ def sniffed(body: bytes) -> Split:
     """
     try:
         return _json(body)
-    except ProblemError:
+    except ProblemError as error:
+        if error.status != HTTPStatus.BAD_REQUEST:
+            raise
         return _lines(body)
 
 
+def _require_few(events: int) -> None:
+    if events > EVENTS_MAX:
+        raise ProblemError(413, f"The body has more than {EVENTS_MAX} events.")
+
+
 def _lines(body: bytes) -> Split:
+    _require_few(body.count(b"\n"))
     numbered = list(lines(iter([body])))
     return Split([raw for _, raw in numbered], lambda i: f"{numbered[i][0]}:$")
 
@@ -156,4 +167,5 @@ def _json(body: bytes) -> Split:
         raws = [raw for _, raw in array(text)]
         if not text.endswith(b"]") or any(isinstance(raw, Refused) for raw in raws):
             raise ProblemError(400, f"The body is not JSON: {error}.") from None
+    _require_few(len(raws))
     return Split(raws, lambda i: f"$[{i}]")

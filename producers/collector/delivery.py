@@ -51,6 +51,9 @@ class Delivery:
                 self._sent.clear()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._sent.wait(), _IDLE_S)
+        except Exception as error:  # nobody would hear of an acknowledgement any more
+            self._on_fatal(repr(error))
+            raise
         finally:
             watch.cancel()
 

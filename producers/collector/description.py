@@ -199,7 +199,7 @@ _REFUSALS = {
     400: "The body is no JSON at all, or not of its encoding",
     401: "No key, or an unknown one",
     408: "The body did not arrive in time",
-    413: "More than 1 MiB compressed or 10 MiB decompressed",
+    413: "More than 1 MiB compressed, 10 MiB decompressed, or 50,000 events",
     415: "A media type or encoding that is not taken",
     429: "The key has used its rate, or too much is in flight; see Retry-After",
     503: "Kafka is away; send the same again after Retry-After seconds",

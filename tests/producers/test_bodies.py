@@ -17,7 +17,7 @@ from starlette.requests import Request
 
 from producers.collector import body as bodies
 from producers.collector.answer import Answer, rejected
-from producers.collector.body import BODY_MAX_BYTES, HELD_MAX_BYTES, Bodies, sniffed, split
+from producers.collector.body import BODY_MAX_BYTES, EVENTS_MAX, HELD_MAX_BYTES, Bodies, sniffed, split
 from producers.collector.problems import ProblemError
 from producers.door import refused
 from producers.event import from_json
@@ -162,3 +162,18 @@ def test_a_refused_event_is_told_with_its_place_and_value(
 def test_a_beacon_need_not_say_what_it_is(body: bytes, events: int) -> None:
     """Text that is an object, an array, or one event per line is found out; anything else is a line to be refused."""
     assert len(sniffed(body).raws) == events
+
+
+@pytest.mark.parametrize(
+    ("body", "media_type"),
+    [
+        (b"{}\n" * (EVENTS_MAX + 1), "application/x-ndjson"),
+        (b"[" + b"1," * EVENTS_MAX + b"1]", "application/json"),
+        (b"[" + b"1," * EVENTS_MAX + b"1]", ""),
+    ],
+)
+def test_a_body_has_only_so_many_events(body: bytes, media_type: str) -> None:
+    """Millions of empty events in a small compressed body are refused whole, before any is judged."""
+    with pytest.raises(ProblemError) as caught:
+        split(body, media_type) if media_type else sniffed(body)
+    assert caught.value.status == 413
