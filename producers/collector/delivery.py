@@ -122,5 +122,5 @@ class Batch:
 
 def away(why: str, state: str) -> ProblemError:
     """The refusal of a request that Kafka did not take."""
-    detail = f"Kafka did not take everything ({why}); {state}: send the same request again, with the same event_ids."
+    detail = f"Kafka is away ({why}); {state}: send the same request again, with the same event_ids."
     return ProblemError(503, detail, Retry_After="2")
