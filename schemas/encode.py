@@ -11,54 +11,57 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.codec import Codec
-from schemas.packing import Bools, Column, Fixed, Texts, Varints, measured, packed
+from schemas.packing import Bools, Coded, Column, Fixed, Texts, Varints, measured, packed
 
 
-def encode(codec: Codec, frame: pl.DataFrame) -> pa.LargeBinaryArray:
-    """Each row of `frame` as one value with its prefix; see `columns`."""
-    fields = columns(codec, frame)
-    sizes = measured(fields, frame.height)
+def encode(codec: Codec, rows: pl.DataFrame | pa.RecordBatch) -> pa.LargeBinaryArray:
+    """Each row as one value with its prefix; see `columns`."""
+    fields = columns(codec, rows)
+    sizes = measured(fields, len(rows))
     ends = np.concatenate((np.zeros(1, np.uint64), np.cumsum(sizes)))
     buffers = [None, pa.py_buffer(ends), pa.py_buffer(packed(fields, sizes))]
-    return pa.Array.from_buffers(pa.large_binary(), frame.height, buffers)
+    return pa.Array.from_buffers(pa.large_binary(), len(rows), buffers)
 
 
-def columns(codec: Codec, frame: pl.DataFrame) -> list[Column]:
-    """What makes up the values; columns of `frame` are found by name, times are ms or Datetime.
+def columns(codec: Codec, rows: pl.DataFrame | pa.RecordBatch) -> list[Column]:
+    """What makes up the values; columns of `rows` are found by name, times are ms or Datetime.
 
-    A missing column of a nullable field is null in every row. Raises KeyError for any other missing column, and
-    TypeError for a type that it does not know (arrays, maps, records).
+    Texts of a record batch may be dictionary arrays, which are not spread out. A missing column of a nullable field is
+    null in every row. Raises KeyError for any other missing column, and TypeError for a type that it does not know
+    (arrays, maps, records).
     """
-    prefix = Fixed.constant(codec.prefixes[0].data, frame.height)
-    return [prefix, *(_column(frame, field["name"], field["type"]) for field in codec.fields)]
+    prefix = Fixed.constant(codec.prefixes[0].data, len(rows))
+    return [prefix, *(_column(rows, field["name"], field["type"]) for field in codec.fields)]
 
 
-def _column(frame: pl.DataFrame, name: str, avro_type: Any) -> Column:
-    everywhere = np.ones(frame.height, np.bool_)
+def _column(rows: pl.DataFrame | pa.RecordBatch, name: str, avro_type: Any) -> Column:
+    everywhere = np.ones(len(rows), np.bool_)
     if not isinstance(avro_type, list):
-        return _values(_arrow(frame[name]), avro_type, name, everywhere, b"")
+        return _values(_arrow(rows[name]), avro_type, name, everywhere, b"")
     null = avro_type.index("null")
-    if name not in frame.columns:
-        return Fixed.constant(bytes([2 * null]), frame.height)
-    column = _arrow(frame[name])
+    if name not in (rows.columns if isinstance(rows, pl.DataFrame) else rows.schema.names):
+        return Fixed.constant(bytes([2 * null]), len(rows))
+    column = _arrow(rows[name])
     present = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else everywhere
     return _values(column, avro_type[1 - null], name, present, bytes([2 * null, 2 - 2 * null]))
 
 
-def _arrow(column: pl.Series) -> pa.Array:
+def _arrow(column: pl.Series | pa.Array) -> pa.Array:
     """In Arrow's plainest layout: texts as offsets and one run of bytes."""
-    return column.to_arrow(compat_level=pl.CompatLevel.oldest())
+    return column.to_arrow(compat_level=pl.CompatLevel.oldest()) if isinstance(column, pl.Series) else column
 
 
 def _values(column: pa.Array, avro_type: Any, name: str, present: Bools, branches: bytes) -> Column:
     """The values of a column of this type; a null where a value is wanted is empty, 0 or false."""
     match avro_type["type"] if isinstance(avro_type, dict) else avro_type:
+        case "string" | "bytes" if isinstance(column, pa.DictionaryArray):
+            return Coded.of(_numbers(column.indices.cast(pa.int32())), column.dictionary, present, branches)
         case "string" | "bytes":
             return Texts.of(column, present, branches)
         case "int" | "long":
             return Varints(present, branches, _numbers(column.cast(pa.int64())))
         case "enum":
-            index = pc.index_in(column.cast(pa.large_string()), pa.array(avro_type["symbols"], pa.large_string()))
+            index = _places(column, pa.array(avro_type["symbols"], pa.large_string()))
             if index.null_count > column.null_count:
                 raise ValueError(f"{name}: a text that is none of {', '.join(avro_type['symbols'])}")
             return Varints(present, branches, _numbers(index.cast(pa.int64())))
@@ -69,6 +72,12 @@ def _values(column: pa.Array, avro_type: Any, name: str, present: Bools, branche
             return Fixed(present, branches, numbers.view(np.uint8).reshape(-1, 8))
         case kind:
             raise TypeError(f"{name}: no column-wise encoding for Avro type {kind}")
+
+
+def _places(column: pa.Array, symbols: pa.Array) -> pa.Array:
+    if isinstance(column, pa.DictionaryArray):
+        return _places(column.dictionary, symbols).take(column.indices)
+    return pc.index_in(column.cast(pa.large_string()), symbols)
 
 
 def _numbers(column: pa.Array) -> npt.NDArray[Any]:

@@ -12,7 +12,7 @@ import numba
 F = TypeVar("F", bound=Callable[..., object])
 
 _HERE = Path(__file__).parent
-_ROOMS = (_HERE, _HERE.parent / "stream_processors")
+_ROOMS = (_HERE, _HERE.parent / "stream_processors", _HERE.parent / "producers" / "simulator")
 
 
 def _stamp() -> str:

@@ -17,6 +17,7 @@ from schemas.kernel import kernel
 
 Bools = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
+Codes = npt.NDArray[np.int32]
 Ints = npt.NDArray[np.int64]
 Places = npt.NDArray[np.uint64]
 
@@ -119,6 +120,29 @@ class Texts(Column):
         _write_texts(out, at, self.present, self._branches, self.ends, self.data, first)
 
 
+@dataclass
+class Coded(Column):
+    """Texts of a list behind their lengths: `codes` says which of them a row has, `ends` and `data` are as in `Texts`."""
+
+    codes: Codes
+    ends: Places
+    data: Bytes
+
+    @classmethod
+    def of(cls, codes: Codes, texts: pa.Array, present: Bools, branches: bytes) -> Coded:
+        """The texts of an array of any layout."""
+        listed = Texts.of(texts)
+        return cls(present, branches, codes, listed.ends, listed.data)
+
+    def measure(self, sizes: Places) -> None:
+        """As in `Column`."""
+        _measure_coded(sizes, self.present, self._branches, self.codes, self.ends)
+
+    def write(self, out: Bytes, at: Places, first: int) -> None:
+        """As in `Column`."""
+        _write_coded(out, at, self.present, self._branches, self.codes, self.ends, self.data, first)
+
+
 def measured(columns: Sequence[Column], rows: int) -> Places:
     """Bytes that each row takes; raises ValueError when a column has another number of rows."""
     if any(len(column.present) != rows for column in columns):
@@ -219,6 +243,33 @@ def _write_texts(
         place = _branch(out, at[row], present[i], branches)
         if present[i]:
             start, size = ends[i], ends[i + 1] - ends[i]
+            place = _put(out, place, size << _ONE)
+            for j in range(size):
+                out[place + j] = data[start + j]
+            place += size
+        at[row] = place
+
+
+@kernel
+def _measure_coded(sizes: Places, present: Bools, branches: Bytes, codes: Codes, ends: Places) -> None:
+    for i in range(len(sizes)):
+        sizes[i] += np.uint64(len(branches) > 0)
+        if present[i]:
+            code = np.uint64(codes[i])
+            size = ends[code + _ONE] - ends[code]
+            sizes[i] += _size(size << _ONE) + size
+
+
+@kernel
+def _write_coded(
+    out: Bytes, at: Places, present: Bools, branches: Bytes, codes: Codes, ends: Places, data: Bytes, first: int
+) -> None:
+    for row in range(len(at)):
+        i = first + row
+        place = _branch(out, at[row], present[i], branches)
+        if present[i]:
+            code = np.uint64(codes[i])
+            start, size = ends[code], ends[code + _ONE] - ends[code]
             place = _put(out, place, size << _ONE)
             for j in range(size):
                 out[place + j] = data[start + j]

@@ -3,61 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
-from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import polars as pl
 import pyarrow as pa
-from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
 from schemas.codec import Codec
 from schemas.encode import columns
-from schemas.packing import Column
-from schemas.record_batch import record_batches, stamped
+from schemas.ready_batch import ReadyBatch, batch_producer, ready_batches
 from schemas.settings import Settings
-from schemas.topics import MESSAGE_MAX_BYTES
 
 _CONFIRM_TIMEOUT_S = 120.0
 
 
 class EmitError(RuntimeError):
     """The broker did not take what was emitted; the worker stops and replays from its last snapshot."""
-
-
-class _Ready:
-    """A finished record batch with the face of aiokafka's BatchBuilder."""
-
-    def __init__(self, data: bytes, records: int) -> None:
-        self._data, self._records = data, records
-
-    def _set_producer_state(self, producer_id: int, producer_epoch: int, base_sequence: int) -> None:
-        self._data = stamped(self._data, producer_id, producer_epoch, base_sequence)
-
-    def _build(self) -> bytes:
-        return self._data
-
-    def append(self, **_record: Any) -> None:
-        """A finished batch takes no more."""
-        return
-
-    def close(self) -> None:
-        """It is closed."""
-
-    def closed(self) -> bool:
-        """It is closed."""
-        return True
-
-    def size(self) -> int:
-        """In bytes."""
-        return len(self._data)
-
-    def record_count(self) -> int:
-        """Records in it."""
-        return self._records
 
 
 class Outbox:
@@ -70,7 +33,7 @@ class Outbox:
     def __init__(self, settings: Settings) -> None:
         self._servers = settings.kafka_bootstrap_servers
         self._producer: Any = None
-        self._queued: deque[tuple[str, int, dict[str, Any] | Future[list[_Ready]]]] = deque()
+        self._queued: deque[tuple[str, int, dict[str, Any] | Future[list[ReadyBatch]]]] = deque()
         self._encoder = ThreadPoolExecutor(1, "encode")
         self._pushing = asyncio.Lock()
         self._sent: set[asyncio.Future[Any]] = set()
@@ -92,7 +55,7 @@ class Outbox:
         self, topic: str, keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray, *, partition: int = 0
     ) -> None:
         """Queues a record per key and value."""
-        self._queued.append((topic, partition, self._encoder.submit(_batches, keys, values)))
+        self._queued.append((topic, partition, self._encoder.submit(ready_batches, keys, values)))
 
     def __len__(self) -> int:
         """What is queued or not yet confirmed: 0 means that nothing is on its way."""
@@ -127,14 +90,7 @@ class Outbox:
         future.add_done_callback(self._delivered)
 
     async def _start(self) -> Any:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._servers,
-            enable_idempotence=True,
-            acks="all",
-            compression_type=None,  # rows and parts of windows are compressed already, beside the event loop
-            linger_ms=5,
-            max_request_size=MESSAGE_MAX_BYTES,
-        )
+        producer = batch_producer(self._servers)
         await producer.start()
         return producer
 
@@ -160,10 +116,5 @@ class Outbox:
             await producer.stop()
 
 
-def _encoded(codec: Codec, rows: pl.DataFrame, key: str) -> list[_Ready]:
-    return _batches(rows[key].cast(pl.Binary).to_arrow(), columns(codec, rows))
-
-
-def _batches(keys: pa.LargeBinaryArray, values: pa.LargeBinaryArray | Sequence[Column]) -> list[_Ready]:
-    batches = record_batches(keys, values, time.time_ns() // 1_000_000)
-    return [_Ready(data, records) for data, records in batches]
+def _encoded(codec: Codec, rows: pl.DataFrame, key: str) -> list[ReadyBatch]:
+    return ready_batches(rows[key].cast(pl.Binary).to_arrow(), columns(codec, rows))
