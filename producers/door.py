@@ -186,12 +186,16 @@ class Door:
                 raise self._unavailable(f"{left} records were not acknowledged within {waited_s:.0f} s")
         self.report()
 
+    def in_flight(self) -> int:
+        """Records that are not acknowledged yet."""
+        return len(self.producer)
+
     def report(self) -> None:
         """Serves delivery reports, moves the metrics on, and raises KafkaUnavailableError if a record was lost."""
         self.producer.poll(0)
         self._raise_if_failed()
         tenant, before, now = self._settings.tenant, self._reported, self.tally
-        waiting = len(self.producer)
+        waiting = self.in_flight()
         acknowledged = max(before.events, now.events - waiting)
         metrics.IN_FLIGHT.labels(self._source).set(waiting)
         metrics.ACCEPTED.labels(tenant, self._source).inc(acknowledged - before.events)

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from confluent_kafka import KafkaException
 
@@ -18,6 +18,8 @@ from producers.end_of_input import end_input
 from schemas import kafka, telemetry, topics
 from schemas.kafka import KafkaUnavailableError
 from schemas.settings import Settings
+
+D = TypeVar("D", bound=Door)
 
 CHUNK = 1_000
 """Events between two looks at the clock, the stop signal and the delivery reports."""
@@ -50,7 +52,7 @@ class Source:
         """Serves /metrics and /healthz; raises OSError when the port is taken."""
         telemetry.serve(self.settings.stage_host, self.settings.simulator_metrics_port, self._health)
 
-    def open_door(self, name: SourceName) -> Door:
+    def open_door(self, name: SourceName, kind: type[D] = Door) -> D:
         """A door, once Kafka answers and has the topics; raises KafkaUnavailableError after 30 s, or when stopped."""
         end = time.monotonic() + _BROKER_TIMEOUT_S
         while True:
@@ -65,10 +67,10 @@ class Source:
                     raise KafkaUnavailableError(
                         f"No Kafka answers at {servers}: is it running, and is KAFKA_BOOTSTRAP_SERVERS right?"
                     ) from None
-        self.door = Door(self.settings, name, interrupted=lambda: self.stopping)
+        door = self.door = kind(self.settings, name, interrupted=lambda: self.stopping)
         for topic in (topics.EVENTS, topics.DEAD_LETTERS):
-            kafka.partitions_of(self.door.producer, topic)
-        return self.door
+            kafka.partitions_of(door.producer, topic)
+        return door
 
     def finish(self, door: Door, end_of_input: bool) -> None:
         """Waits for every acknowledgement; with `end_of_input`, then closes the open windows."""

@@ -6,20 +6,22 @@ import argparse
 import json
 import sys
 import time
-from bisect import bisect_right
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from confluent_kafka import KafkaException, TopicPartition
 from confluent_kafka.admin import OffsetSpec
 
+from producers.batch_door import BatchDoor
 from producers.door import now_ms
 from producers.event import milliseconds
 from producers.identity import pseudonyms
 from producers.simulator.scenario import NAMES, load
-from producers.simulator.stream import Item, Plan, Stream, encode
-from producers.source import CHUNK, Source, run
+from producers.simulator.sending import Sending
+from producers.simulator.stream import Plan, Stream, encode
+from producers.source import Source, run
 from schemas import kafka, topics
 from schemas.reasons import BadRecordError
 from schemas.settings import Settings, settings
@@ -27,8 +29,11 @@ from schemas.settings import Settings, settings
 RATE = 200.0
 BACKFILL_MS = 1_200_000
 BACKFILL_MAX_EVENTS = 240_000
-_LOOK_AGAIN_S = 0.02
-_ATTEMPTS = 10
+CHUNK = 50_000
+"""Events that are encoded together, and between two looks at the stop signal."""
+
+_LOOK_AGAIN_S = 0.1
+_ATTEMPTS, _ATTEMPT_S = 10, 0.2
 
 
 def _time(text: str) -> int:
@@ -57,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
     add("--start", type=_time, help="event time of the first event, ISO 8601 with a zone")
     add("--labels", type=Path, help="where the planted incidents are written")
     add("--output", type=Path, help="write JSON lines to a file instead of Kafka")
+    add("--truth", type=Path, help="write every track with its hidden scene to a file of JSON lines")
     add("--end-of-input", action="store_true", help="close all open windows after the last event")
     return arguments
 
@@ -88,32 +94,42 @@ def _simulate(source: Source, options: argparse.Namespace) -> None:
         raise ValueError("--events is at least 1")
     plan, now = plan_of(options, now_ms())
     stream = Stream(plan)
+    if options.truth:
+        stream.catalogue.truth().write_ndjson(options.truth)
     if options.output:
         _write(source, stream, options.output, options.labels)
         return
     labels = options.labels or source.settings.data_dir / f"labels-{plan.name}.json"
-    door = source.open_door("simulator")
+    door = source.open_door("simulator", BatchDoor)
+    try:
+        _send(source, stream, door, labels, now)
+        source.finish(door, options.end_of_input)
+    finally:
+        door.close()
+    source.summary(door, scenario=plan.name, labels=str(labels))
+
+
+def _send(source: Source, stream: Stream, door: BatchDoor, labels: Path, now: int | None) -> None:
+    """Sends what is due: everything at once, or what has happened by now when time stands for something."""
+    tenant = source.settings.tenant
+    sending = Sending(stream, door, pseudonyms(source.settings, tenant), tenant)
     ahead_ms = 0 if now is None else now - now_ms()
-    written, count = -1, 0
-    live = options.events is None
-    for arrivals, items in stream.batches(after_ms=_newest_ms(source.settings) if live else 0):
+    written = -1
+    live = stream.plan.events is None
+    for rows in stream.batches(after_ms=_newest_ms(source.settings) if live else 0):
         if written != len(stream.incidents):
             written = len(stream.incidents)
             _write_labels(labels, stream, source.settings)
         sent = 0
-        while sent < len(items) and not source.stopping:
-            due = len(items) if now is None else bisect_right(arrivals, now_ms() + ahead_ms)
-            chunk = items[sent : min(due, sent + CHUNK)]
-            for number, item in enumerate(chunk, count):
-                door.take(item, f"{plan.run}/{number}")
-            door.report()
-            sent, count = sent + len(chunk), count + len(chunk)
-            if not chunk:
+        while sent < len(rows) and not source.stopping:
+            due = len(rows) if now is None else int(np.searchsorted(rows["arrival"], now_ms() + ahead_ms, "right"))
+            if due > sent:
+                sending.send(rows[sent : (sent := min(due, sent + CHUNK))])
+            else:
+                door.report()
                 source.sleep(_LOOK_AGAIN_S)
         if source.stopping:
             break
-    source.finish(door, options.end_of_input)
-    source.summary(door, scenario=plan.name, labels=str(labels))
 
 
 def _newest_ms(known: Settings) -> int:
@@ -130,7 +146,7 @@ def _newest_ms(known: Settings) -> int:
                 int(answer.result().timestamp) for answer in client.list_offsets(asked, request_timeout=5).values()
             ]
         except KafkaException:  # a topic that was made just now has no leader for a moment
-            time.sleep(_LOOK_AGAIN_S * 10)
+            time.sleep(_ATTEMPT_S)
         else:
             return max(0, min(max(found), now_ms()))
     raise kafka.KafkaUnavailableError(f"Kafka does not tell where {topics.EVENTS} ends: start the simulator again.")
@@ -139,10 +155,9 @@ def _newest_ms(known: Settings) -> int:
 def _write(source: Source, stream: Stream, output: Path, labels: Path | None) -> None:
     count = 0
     with output.open("wb") as file:
-        for _, items in stream.batches():
-            lines: list[Item] = items
-            file.write(b"".join(encode(item) + b"\n" for item in lines))
-            count += len(items)
+        for rows in stream.batches():
+            file.write(b"".join(encode(item) + b"\n" for item in stream.items(rows)))
+            count += len(rows)
             if source.stopping:
                 break
     if labels:
@@ -151,11 +166,14 @@ def _write(source: Source, stream: Stream, output: Path, labels: Path | None) ->
 
 
 def _write_labels(path: Path, stream: Stream, known: Settings) -> None:
-    """Replaces the file at once. A bot is named by its pseudonym too, as alerts name it."""
+    """Replaces the file at once. Bots are named by their pseudonyms too, as alerts name them."""
     labels: list[dict[str, Any]] = stream.labels()
-    for label in labels:
-        if "user_id" in label["dimension"]:
-            label["dimension"]["pseudonym"] = pseudonyms(known, known.tenant).of(label["dimension"]["user_id"])
+    of = pseudonyms(known, known.tenant).of
+    for dimension in (label["dimension"] for label in labels):
+        if "user_id" in dimension:
+            dimension["pseudonym"] = of(dimension["user_id"])
+        if "user_ids" in dimension:
+            dimension["pseudonyms"] = [of(user_id) for user_id in dimension["user_ids"]]
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.new")
     new.write_text(json.dumps(labels, indent=2) + "\n")

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from producers.simulator.kinds import KINDS
 from producers.simulator.names import GENRES
 
 SHIPPED = Path(__file__).parent.parent / "scenarios"
@@ -28,25 +30,41 @@ class _Section(BaseModel):
 
 
 class Country(_Section):
-    """Where listeners live. `weight` is relative to the other countries."""
+    """Where listeners live. `weight` is relative to the other countries, `zone` an IANA time zone."""
 
     weight: Weight
     cities: list[Name] = Field(min_length=1)
+    zone: str = "UTC"
+
+    @field_validator("zone")
+    @classmethod
+    def _exists(cls, zone: str) -> str:
+        try:
+            ZoneInfo(zone)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            raise ValueError(f"{zone!a} is no time zone; one is Europe/Berlin") from None
+        return zone
 
 
 class Behaviour(_Section):
-    """How people listen. Probabilities are per listen."""
+    """How people listen. Probabilities are per listen, `offline` per session.
+
+    `skip` is the share of listens that are skipped; when they are skipped is in `listening.SKIP_MS`.
+    """
 
     tracks_per_session: Annotated[float, Field(ge=1, le=200)] = 9
-    skip: Share = 0.42
+    skip: Share = 0.486
     pause: Share = 0.06
     resume: Share = 0.6
+    seek: Share = 0.01
     like: Share = 0.03
     share: Share = 0.006
     shuffle: Share = 0.35
-    offline: Share = 0.03
+    offline: Share = 0.01
+    offline_minutes: Weight = 30
     completion_reported: Share = 0.9
     favourite_genre: Share = 0.75
+    new_releases: Share = 0.03
 
     @model_validator(mode="after")
     def _one_ending_each(self) -> Behaviour:
@@ -56,7 +74,7 @@ class Behaviour(_Section):
 
 
 class Client(_Section):
-    """What the platform's app tells."""
+    """What the platform's app tells; `videos` is the share of tracks that are videos, as their titles say."""
 
     track_id_prefix: Annotated[str, Field(max_length=64)] = ""
     track_id_characters: Annotated[int, Field(ge=6, le=64)] = 12
@@ -65,38 +83,45 @@ class Client(_Section):
     isrc: bool = False
     shuffle: bool = True
     location: bool = True
+    videos: Share = 0
 
 
 class Faults(_Section):
-    """What goes wrong on the way, as shares of all events. Late: after the window and its grace."""
+    """What goes wrong on the way, as shares of all events; `clock_wrong` is the share of devices.
 
-    broken: Share = 1 / 2000
+    Late: after the window and its grace, besides what was heard offline.
+    """
+
+    broken: Share = 1 / 10_000
     duplicate: Share = 1 / 500
     disordered: Share = 0.03
     late: Share = 1 / 1000
+    clock_wrong: Share = 0.02
 
 
 class Incident(_Section):
-    """A planted anomaly; `start` and `end` are fractions of the simulated span.
+    """Something planted; `start` and `end` are fractions of the simulated span. `kinds.py` says what there is."""
 
-    `magnitude`: drop: share of events lost; surge: listeners as a multiple of the normal; skip_surge: skips as a
-    multiple of the normal; looping_bot: seconds between two plays of the same track.
-    """
-
-    kind: Literal["drop", "surge", "skip_surge", "looping_bot"]
+    kind: str
     start: Share
     end: Share
-    country: CountryCode
+    country: CountryCode | None = None
+    app_version: Name | None = None
     magnitude: Weight
 
     @model_validator(mode="after")
     def _possible(self) -> Incident:
+        if self.kind not in KINDS:
+            raise ValueError(f"kind {self.kind!a} is not known; known are {', '.join(KINDS)}")
+        kind = KINDS[self.kind]
         if self.end <= self.start:
             raise ValueError("end comes after start")
-        if self.kind == "drop" and self.magnitude > 1:
-            raise ValueError("the magnitude of a drop is the share of events lost, at most 1")
-        if self.kind == "surge" and self.magnitude <= 1:
-            raise ValueError("the magnitude of a surge is a multiple of the normal, above 1")
+        if not kind.least <= self.magnitude <= kind.most:
+            raise ValueError(f"the magnitude of a {self.kind} is {kind.magnitude}: {kind.least:g} to {kind.most:g}")
+        told = {name for name in ("country", "app_version") if getattr(self, name) is not None}
+        if not set(kind.needs) <= told <= {*kind.needs, *kind.takes}:
+            wanted = " and ".join((*kind.needs, *(f"perhaps {name}" for name in kind.takes))) or "nothing"
+            raise ValueError(f"a {self.kind} is said with {wanted} besides kind, start, end and magnitude")
         return self
 
 
@@ -107,7 +132,8 @@ class Scenario(_Section):
     listeners: Annotated[int, Field(ge=1, le=5_000_000)] = 50_000
     artists: Annotated[int, Field(ge=1, le=100_000)] = 400
     tracks: Annotated[int, Field(ge=1, le=1_000_000)] = 4_000
-    popularity_exponent: Annotated[float, Field(ge=0, le=3)] = 0.9
+    track_seconds: Annotated[float, Field(ge=100, le=400)] = 200
+    popularity_exponent: Annotated[float, Field(ge=0, le=3)] | None = None
     genres: dict[str, Weight] = Field(min_length=1)
     countries: dict[CountryCode, Country] = Field(min_length=1)
     devices: dict[Name, Weight] = Field(min_length=1)
@@ -123,8 +149,10 @@ class Scenario(_Section):
         if unknown:
             raise ValueError(f"genres: {', '.join(unknown)} not known; known are {', '.join(GENRES)}")
         for incident in self.incidents:
-            if incident.country not in self.countries:
+            if incident.country is not None and incident.country not in self.countries:
                 raise ValueError(f"incidents: country {incident.country} is not among the countries")
+            if incident.app_version is not None and incident.app_version not in self.app_versions:
+                raise ValueError(f"incidents: app_version {incident.app_version} is not among the app_versions")
         return self
 
 

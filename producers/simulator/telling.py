@@ -1,0 +1,93 @@
+"""What the platform's app tells of each row: columns whose texts are codes of dictionaries, no Python object each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from producers.event import EVENT_TYPES
+from producers.simulator.catalogue import Catalogue
+from producers.simulator.listening import PLAY, REASONS_END, REASONS_START, Rows
+from producers.simulator.scenario import Scenario
+from producers.simulator.texts import behind, hexadecimal
+
+CLOCK_REPAIRED_MS = 2_000
+"""A device's clock that is off by more is repaired by the collector, for which the simulator stands too."""
+
+ONLY_THE_DOOR = ("device_timestamp",)
+"""Columns that no client tells."""
+
+
+class Teller:
+    """Turns rows into columns of listening_event.avsc; `run` begins every event_id and session_id."""
+
+    def __init__(self, scenario: Scenario, catalogue: Catalogue, people: npt.NDArray[np.void], run: str) -> None:
+        self._client, self._catalogue, self._people, self._run = scenario.client, catalogue, people, run
+        places = scenario.countries
+        self._platform = _texts([scenario.platform])
+        self._countries = _texts(places)
+        self._cities = _texts(city for place in places.values() for city in place.cities)
+        self._devices, self._versions = _texts(scenario.devices), _texts(scenario.app_versions)
+        self._types, self._starts, self._ends = _texts(EVENT_TYPES), _texts(REASONS_START), _texts(REASONS_END)
+        self._yes = pa.array([True])
+
+    def batch(self, rows: Rows, **more: pa.Array) -> pa.RecordBatch:
+        """One row each, in their order. `more` are columns to add: the user, and what the door adds.
+
+        `timestamp` is when it happened, as the collector repairs it; a device whose clock is wrong stands by its own
+        in `device_timestamp`, and in `sent_at`.
+        """
+        client, catalogue, n = self._client, self._catalogue, len(rows)
+        people, track = self._people[rows["listener"]], np.ascontiguousarray(rows["track"])
+        plays, skew = rows["kind"] == PLAY, rows["skew"].astype(np.int64)
+        session = rows["listener"].astype(np.int64) << 32 | rows["session"].astype(np.int64)
+        columns: dict[str, pa.Array] = {
+            "event_id": behind(f"{self._run}-", hexadecimal(rows["number"], 12)),
+            "event_type": _coded(rows["kind"], self._types),
+            "track_id": _coded(track, catalogue.track_ids),
+            "timestamp": pa.array(rows["at"]),
+            "platform": _coded(np.zeros(n, np.int32), self._platform),
+            "session_id": behind(f"{self._run}-s", hexadecimal(session, 16)),
+            "device": _coded(people["device"], self._devices),
+            "country": _coded(people["country"], self._countries),
+            "app_version": _coded(people["version"], self._versions),
+            "position_ms": pa.array(rows["position"]),
+            "sent_at": pa.array(rows["arrival"] + skew),
+            "ms_played": pa.array(rows["heard"], mask=rows["heard"] < 0),
+            "offline": pa.array(rows["offline"], mask=~rows["offline"]),
+            "device_timestamp": pa.array(rows["at"] + skew, mask=np.abs(skew) < CLOCK_REPAIRED_MS),
+            "track_name": _coded(catalogue.title[track], catalogue.titles, plays),
+            "artist_name": _coded(catalogue.artist[track], catalogue.artists, plays),
+            "duration_ms": pa.array(catalogue.duration_ms[track], mask=~plays),
+            **more,
+        }
+        if client.album:
+            columns["album_name"] = _coded(catalogue.album_title[track], catalogue.titles, plays)
+        if client.isrc:
+            columns["isrc"] = _coded(track, catalogue.isrcs, plays)
+        if client.location:
+            columns["location"] = _coded(people["city"], self._cities)
+        if client.reasons:
+            columns["reason_start"] = _coded(rows["reason_start"], self._starts, rows["reason_start"] >= 0)
+            columns["reason_end"] = _coded(rows["reason_end"], self._ends, rows["reason_end"] >= 0)
+        if client.shuffle:
+            columns["shuffle"] = pa.array(rows["shuffle"])
+        return pa.record_batch(columns)
+
+    def client_events(self, rows: Rows, users: Iterable[str]) -> list[dict[str, Any]]:
+        """The same as objects, each with its user, and without what is not told."""
+        told = self.batch(rows, user_id=pa.array(list(users), pa.large_string())).to_pylist()
+        return [{k: v for k, v in event.items() if v is not None and k not in ONLY_THE_DOOR} for event in told]
+
+
+def _texts(values: Iterable[str]) -> pa.Array:
+    return pa.array(list(values), pa.large_string())
+
+
+def _coded(codes: npt.NDArray[Any], texts: pa.Array, told: npt.NDArray[np.bool_] | None = None) -> pa.DictionaryArray:
+    indices = pa.array(np.ascontiguousarray(codes, np.int32), mask=None if told is None else ~told)
+    return pa.DictionaryArray.from_arrays(indices, texts, safe=False)
