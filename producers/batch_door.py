@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from aiokafka.errors import KafkaError as AIOKafkaError
@@ -120,12 +121,12 @@ class BatchDoor(Door):
                 batches = await asyncio.wrap_future(encoding)
                 for batch in batches:
                     sent = await self._sender.send_batch(batch, topics.EVENTS, partition=partition)
-                    sent.add_done_callback(lambda future, count=batch.record_count(): self._sent(future, count))
+                    sent.add_done_callback(partial(self._sent, batch.record_count()))
             except Exception as error:  # whatever it is, the caller is told and nothing more is sent
                 with self._counts:
                     self._lost = f"{type(error).__name__}: {error} ({events} events)"
 
-    def _sent(self, future: asyncio.Future[Any], events: int) -> None:
+    def _sent(self, events: int, future: asyncio.Future[Any]) -> None:
         with self._counts:
             if future.cancelled() or future.exception() is not None:
                 self._lost = "cancelled" if future.cancelled() else repr(future.exception())

@@ -122,7 +122,7 @@ class Texts(Column):
 
 @dataclass
 class Coded(Column):
-    """Texts of a list behind their lengths: `codes` says which of them a row has, `ends` and `data` are as in `Texts`."""
+    """Texts of a list behind their lengths: `codes` says which one a row has, the list is kept as in `Texts`."""
 
     codes: Codes
     ends: Places

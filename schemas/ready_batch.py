@@ -1,4 +1,4 @@
-"""Finished record batches as aiokafka's producer takes them: how the worker's results and the simulator's events leave."""
+"""Finished record batches as aiokafka's producer takes them: the worker's results and the simulator's events."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class Catalogue:
 
 
 def rise_and_decay(x: npt.NDArray[np.float64]) -> Floats:
-    """x e^(1-x): 0 before the release, 1 at its peak x = 1, and a tail of some peaks' length."""
+    """X e^(1-x): 0 before the release, 1 at its peak x = 1, and a tail of some peaks' length."""
     found: Floats = np.maximum(x, 0) * np.exp(1 - np.maximum(x, 0))
     return found
 

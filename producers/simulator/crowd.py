@@ -9,8 +9,9 @@ from producers.simulator import staged
 from producers.simulator.catalogue import Catalogue, rise_and_decay
 from producers.simulator.daytime import DAY_MS, Curves, curves
 from producers.simulator.incidents import Planted
-from producers.simulator.listening import NEVER, ROW, Rows, World, advance, first_sessions
+from producers.simulator.listening import NEVER, World, advance, first_sessions
 from producers.simulator.people import habits, people
+from producers.simulator.rows import ROW, Rows, joined
 from producers.simulator.scenario import Scenario
 from producers.simulator.texts import chosen
 
@@ -113,8 +114,8 @@ class Crowd:
         first = 0
         while first < len(self.people):
             count, first = advance(self.people, self.next_ms, world, self._out, first, end_ms)
-            found.append(self._out[:count].copy())
-        return np.concatenate(found)
+            found.append(joined([self._out[:count]]))
+        return joined(found)
 
     def _now(self, begin_ms: int, end_ms: int) -> World:
         """The world with the releases, hits, takedowns and skip surges of this time."""
@@ -135,9 +136,7 @@ class Crowd:
                 case "skip_surge":
                     country = self.countries.index(str(one.country))
                     surges.append([float(one.start_ms), float(one.end_ms), float(country), one.magnitude])
-        return self.world._replace(
-            fresh=fresh, fresh_running=shares, gone=gone, surges=np.array(surges).reshape(-1, 4)
-        )
+        return self.world._replace(fresh=fresh, fresh_running=shares, gone=gone, surges=np.array(surges).reshape(-1, 4))
 
 
 def _tried(world: World, sample: npt.NDArray[np.void]) -> tuple[float, float]:

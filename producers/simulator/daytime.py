@@ -31,10 +31,15 @@ _HOUR_MS = 3_600_000
 
 def activity(zone: str, start_ms: int, days: int) -> npt.NDArray[np.float64]:
     """Activity in each quarter of an hour from `start_ms` on, a multiple of `BIN_MS`."""
+    found: npt.NDArray[np.float64] = _WEEK[hours_of_week(zone, start_ms, days)]
+    return found
+
+
+def hours_of_week(zone: str, start_ms: int, days: int) -> npt.NDArray[np.int64]:
+    """Local hour of each quarter of an hour, counted from Monday 00:00."""
     at = start_ms + np.arange(days * DAY_MS // BIN_MS) * BIN_MS
     local = at + _offsets_ms(zone, at)
-    found: npt.NDArray[np.float64] = _WEEK[(local - _MONDAY_MS) // _HOUR_MS % len(_WEEK)]
-    return found
+    return (local - _MONDAY_MS) // _HOUR_MS % len(_WEEK)
 
 
 def _offsets_ms(zone: str, at: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

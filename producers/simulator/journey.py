@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from producers.simulator.faults import FAULTS
 from producers.simulator.incidents import Planted
-from producers.simulator.listening import NONE, PAUSE, PLAY, SHARE, Rows
+from producers.simulator.listening import NONE, PAUSE, PLAY, SHARE
+from producers.simulator.rows import Rows, joined, taken
 from producers.simulator.scenario import Faults
 
 DISORDER_MS = (500, 6_000)
@@ -33,7 +34,7 @@ class Journey:
         self._countries, self._versions = list(countries), list(versions)
         self._number = 0
 
-    def taken(self, rows: Rows, planted: Sequence[Planted]) -> Rows:
+    def arrived(self, rows: Rows, planted: Sequence[Planted]) -> Rows:
         """The rows that are sent, numbered; some come later, twice or broken. What is planted does its part."""
         for one in planted:
             rows = self._befalls(rows, one)
@@ -49,24 +50,25 @@ class Journey:
         for one in planted:
             if one.kind == "duplicated":
                 again |= self._touched(rows, one) & (random.random(n) < one.magnitude)
-        twice = rows[again].copy()
+        twice = taken(rows, again)
         twice["arrival"] += random.integers(*DISORDER_MS, len(twice))
-        return np.concatenate([rows, twice])
+        return joined([rows, twice])
 
     def _befalls(self, rows: Rows, one: Planted) -> Rows:
         match one.kind:
             case "drop" | "lost_pauses":
                 lost = self._touched(rows, one) & (self._random.random(len(rows)) < one.magnitude)
-                return rows[~(lost & (rows["kind"] == PAUSE) if one.kind == "lost_pauses" else lost)]
+                return taken(rows, ~(lost & (rows["kind"] == PAUSE) if one.kind == "lost_pauses" else lost))
             case "clock_broken":
                 rows["skew"][self._touched(rows, one)] = round(one.magnitude * _HOUR_MS)
             case "share_storm":
                 plays = (rows["kind"] == PLAY) & (rows["track"] == one.tracks[0]) & (rows["position"] == 0)
-                shares = rows[self._touched(rows, one) & plays & (self._random.random(len(rows)) < one.magnitude)]
+                by_chance = self._random.random(len(rows)) < one.magnitude
+                shares = taken(rows, self._touched(rows, one) & plays & by_chance)
                 shares["kind"], shares["position"], shares["reason_start"] = SHARE, _SHARED_AFTER_MS, NONE
                 shares["at"] += _SHARED_AFTER_MS
                 shares["arrival"] += _SHARED_AFTER_MS
-                return np.concatenate([rows, shares])
+                return joined([rows, shares])
         return rows
 
     def _touched(self, rows: Rows, one: Planted) -> npt.NDArray[np.bool_]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from producers.simulator.rows import Rows
 from schemas.kernel import kernel
 
 PLAY, PAUSE, SKIP, LIKE, SHARE = range(5)
@@ -21,26 +22,6 @@ CLICKED, DONE, FORWARD, RESUMED = range(4)
 HEARD, FORWARDED, STOPPED, LEFT = range(4)
 NONE = -1
 
-ROW = np.dtype(
-    [
-        ("arrival", "i8"),  # when it reaches the door, ms
-        ("at", "i8"),  # when it happened, ms
-        ("number", "i8"),  # makes the event_id
-        ("listener", "i4"),
-        ("session", "i4"),  # of the listener
-        ("track", "i4"),
-        ("position", "i4"),
-        ("heard", "i4"),  # -1: not told
-        ("skew", "i4"),  # what the device's clock is fast, ms
-        ("kind", "i1"),
-        ("reason_start", "i1"),
-        ("reason_end", "i1"),
-        ("shuffle", "?"),
-        ("offline", "?"),
-        ("fault", "i1"),  # 0: none
-    ],
-    align=True,
-)
 PERSON = np.dtype(
     [
         ("until", "i8"),  # a guest leaves for good; NEVER for the others
@@ -67,8 +48,6 @@ HABITS = np.dtype(
     [(name, "f8") for name in ("tracks", "session_ms", "skip", "resume", "shuffle", "reported", "focus", "offline_ms")]
     + [(name, "f8") for name in ("pause", "seek", "like", "share")]  # per ms of listening
 )
-Rows = npt.NDArray[np.void]
-
 NEVER = np.iinfo(np.int64).max
 LISTEN_ROWS_MAX = 24
 """Rows that one listen may need."""
@@ -79,8 +58,7 @@ SKIP_SHARES = (0.0, 0.241 / 0.486, 0.290 / 0.486, 0.351 / 0.486)
 
 SKIP_OF_LOVED, SKIP_OF_OTHER = 0.9, 1.3
 ACT_ON_LOVED, ACT_ON_OTHER = 1.2, 0.4
-"""Multiples for tracks of a scene that the listener loves and for others: with three of four tracks loved, 1 on average.
-"""
+"""Multiples for tracks of a scene that the listener loves, and for others: 1 on average when three of four are loved."""
 
 _ACTIONS_MAX = 10
 _PAUSE_MS = 60_000.0
@@ -296,9 +274,7 @@ def advance(
 
 
 @kernel
-def first_sessions(
-    people: npt.NDArray[np.void], next_ms: npt.NDArray[np.int64], world: World, at_ms: int
-) -> None:
+def first_sessions(people: npt.NDArray[np.void], next_ms: npt.NDArray[np.int64], world: World, at_ms: int) -> None:
     """When those who do not listen at `at_ms` will begin; guests wait to be let in."""
     for listener in range(len(people)):
         if next_ms[listener] == NEVER:

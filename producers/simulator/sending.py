@@ -1,4 +1,4 @@
-"""Rows of a stream into Kafka: healthy ones as columns, broken ones singly, so that the door says why it refuses them."""
+"""Rows of a stream into Kafka: healthy ones as columns, broken ones singly, so that the door says what is wrong."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from producers.batch_door import BatchDoor
 from producers.identity import PSEUDONYM_CHARACTERS, Pseudonyms
-from producers.simulator.listening import Rows
+from producers.simulator.rows import Rows, taken
 from producers.simulator.stream import Stream
 from schemas.encode import columns
 from schemas.ready_batch import ReadyBatch, ready_batches
@@ -30,15 +30,14 @@ class Sending:
         """Takes the next rows of the stream, in their order; raises KafkaUnavailableError."""
         now = self._door.now_ms()
         is_healthy = (rows["fault"] == 0) & (rows["at"] <= now + FUTURE_MAX_MS)
-        self._send_singly(rows[~is_healthy], self._told + np.flatnonzero(~is_healthy))
+        self._send_singly(taken(rows, ~is_healthy), self._told + np.flatnonzero(~is_healthy))
         self._told += len(rows)
-        healthy = rows[is_healthy]
-        partition = self._partition[healthy["listener"]]
-        for place in np.unique(partition).tolist():
-            part = healthy[partition == place]
-            self._door.take_columns(
-                place, len(part), int(part["at"].max()), lambda part=part: self._encoded(part, now)
-            )
+        partition = np.where(is_healthy, self._partition[rows["listener"]], -1)
+        for place in range(self._door.partitions):
+            part = taken(rows, partition == place)
+            if not len(part):
+                continue
+            self._door.take_columns(place, len(part), int(part["at"].max()), lambda part=part: self._encoded(part, now))
         self._door.report()
 
     def columns(self, rows: Rows, now_ms: int) -> pa.RecordBatch:

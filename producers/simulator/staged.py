@@ -7,7 +7,8 @@ import numpy.typing as npt
 
 from producers.simulator.catalogue import Catalogue
 from producers.simulator.incidents import Planted
-from producers.simulator.listening import CLICKED, LIKE, NONE, PAUSE, ROW, STOPPED, Rows
+from producers.simulator.listening import CLICKED, LIKE, NONE, PAUSE, STOPPED
+from producers.simulator.rows import ROW, Rows
 
 FARM_HEARD_MS = 31_000
 """A second more than a service counts as a stream."""
@@ -38,9 +39,7 @@ def tracks_of(one: Planted, catalogue: Catalogue, random: np.random.Generator) -
             return []
 
 
-def rows(
-    one: Planted, people: npt.NDArray[np.void], catalogue: Catalogue, random: np.random.Generator
-) -> list[Rows]:
+def rows(one: Planted, people: npt.NDArray[np.void], catalogue: Catalogue, random: np.random.Generator) -> list[Rows]:
     """Everything that the guests of a planted thing do, when they are no real listeners."""
     accounts = np.arange(one.guests.start, one.guests.stop)
     match one.kind:

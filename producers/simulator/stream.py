@@ -16,7 +16,7 @@ from producers.simulator.crowd import Crowd
 from producers.simulator.faults import FAULTS
 from producers.simulator.incidents import Planted, label, plant
 from producers.simulator.journey import Journey
-from producers.simulator.listening import ROW, Rows
+from producers.simulator.rows import ROW, Rows, joined, taken
 from producers.simulator.scenario import Scenario
 from producers.simulator.staged import tracks_of
 from producers.simulator.telling import Teller
@@ -30,7 +30,7 @@ LIVE_SPAN_MS = 1_200_000
 _WARM_UP_MS = (120_000, 600_000)
 _WARM_UP_EVENTS = 1_000_000
 _SLICE_EVENTS = 40_000
-_SLICE_MS = (100, 60_000)
+_SLICE_MS = (100, 600_000)
 _PLANTED_SLICE_MS = 10_000
 """Releases, hits and takedowns begin with a slice."""
 
@@ -84,7 +84,7 @@ class Stream:
         Events that arrived until `after_ms` happen, but are not told.
         """
         left = self.plan.events
-        for rows in filter(len, (rows[rows["arrival"] > after_ms] for rows in self._slices())):
+        for rows in filter(len, (taken(rows, rows["arrival"] > after_ms) for rows in self._slices())):
             yield rows if left is None else rows[:left]
             if left is not None:
                 left -= len(rows)
@@ -140,11 +140,11 @@ class Stream:
             for one in self._beginning(begin_ms, end_ms):
                 told += self.crowd.begin(one)
             told.append(self.crowd.advance(begin_ms, end_ms))
-            waiting = np.concatenate([waiting, self._journey.taken(np.concatenate(told), self.crowd.incidents)])
-            arrived = waiting["arrival"] < end_ms
-            ready, waiting = waiting[arrived], waiting[~arrived]
-            ready = ready[ready["arrival"] >= start_ms]
-            yield ready[np.argsort(ready["arrival"], kind="stable")]
+            waiting = joined([waiting, self._journey.arrived(joined(told), self.crowd.incidents)])
+            arrival = waiting["arrival"]
+            ready = np.flatnonzero((arrival < end_ms) & (arrival >= start_ms))
+            yield taken(waiting, ready[np.argsort(arrival[ready], kind="stable")])
+            waiting = taken(waiting, arrival >= end_ms)
 
     def _beginning(self, begin_ms: int, end_ms: int) -> list[Planted]:
         """What begins in a slice; without an end, the next round is planted when one is over."""

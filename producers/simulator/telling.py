@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from producers.event import EVENT_TYPES
 from producers.simulator.catalogue import Catalogue
-from producers.simulator.listening import PLAY, REASONS_END, REASONS_START, Rows
+from producers.simulator.listening import PLAY, REASONS_END, REASONS_START
+from producers.simulator.rows import Rows
 from producers.simulator.scenario import Scenario
 from producers.simulator.texts import behind, hexadecimal
 
