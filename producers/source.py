@@ -52,7 +52,7 @@ class Source:
         """Serves /metrics and /healthz; raises OSError when the port is taken."""
         telemetry.serve(self.settings.stage_host, self.settings.simulator_metrics_port, self._health)
 
-    def open_door(self, name: SourceName, kind: type[D] = Door) -> D:
+    def open_door(self, name: SourceName, kind: type[D]) -> D:
         """A door, once Kafka answers and has the topics; raises KafkaUnavailableError after 30 s, or when stopped."""
         end = time.monotonic() + _BROKER_TIMEOUT_S
         while True:

@@ -18,6 +18,7 @@ from producers.batch_door import BatchDoor
 from producers.door import now_ms
 from producers.event import milliseconds
 from producers.identity import pseudonyms
+from producers.simulator.reporting import reported
 from producers.simulator.scenario import NAMES, load
 from producers.simulator.sending import Sending
 from producers.simulator.stream import Plan, Stream, encode
@@ -63,6 +64,9 @@ def parser() -> argparse.ArgumentParser:
     add("--labels", type=Path, help="where the planted incidents are written")
     add("--output", type=Path, help="write JSON lines to a file instead of Kafka")
     add("--truth", type=Path, help="write every track with its hidden scene to a file of JSON lines")
+    add("--report", action="store_true", help="simulate a week, and compare it with what is known of real listeners")
+    add("--json", type=Path, help="with --report: write the table to a file")
+    add("--picture", type=Path, help="with --report: where to draw it, .svg or .png (default: the data directory)")
     add("--end-of-input", action="store_true", help="close all open windows after the last event")
     return arguments
 
@@ -86,6 +90,8 @@ def plan_of(options: argparse.Namespace, now: int) -> tuple[Plan, int | None]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command and gives its exit status."""
     options = parser().parse_args(argv)
+    if options.report:
+        return reported(options.seed, options.json, options.picture or settings().data_dir / "simulator-report.svg")
     return run("simulator", settings(), lambda source: _simulate(source, options))
 
 

@@ -87,7 +87,7 @@ class Catalogue:
         self.popularity: Floats = weight / weight.sum()
         self.by_scene: Codes = np.argsort(self.scene, kind="stable").astype(np.int32)
         sorted_scene, sorted_weight = self.scene[self.by_scene], self.popularity[self.by_scene]
-        mass = np.bincount(sorted_scene, sorted_weight, len(self.scenes))
+        mass: Floats = np.bincount(sorted_scene, sorted_weight, len(self.scenes)).astype(np.float64)
         self.scene_shares: Floats = running(mass)
         sums = np.cumsum(sorted_weight) - (np.cumsum(mass) - mass)[sorted_scene]
         self.running: Floats = sorted_scene + np.clip(sums / np.maximum(mass[sorted_scene], 1e-300), 0, 1)
@@ -153,7 +153,8 @@ def _artists(genres: list[str], artist_genre: Ints, random: np.random.Generator)
         mine = np.flatnonzero(artist_genre == place)
         words = GENRES[genre]
         alone = [f"{first} {second}" for first in words.first for second in words.second]
-        picks = random.permutation(len(alone) * len(alone))[: len(mine)] if len(mine) > len(alone) // 2 else []
+        wanted = len(mine) if len(mine) > len(alone) // 2 else 0
+        picks = random.permutation(len(alone) * len(alone))[:wanted]
         both = [divmod(int(pick), len(alone)) for pick in picks]
         pairs = [f"{alone[first]} & {alone[second]}" for first, second in both if first != second]
         known = [alone[p] for p in random.permutation(len(alone))] + pairs

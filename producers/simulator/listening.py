@@ -7,7 +7,7 @@ share compete, each with a rate of its own; when the track is skipped is drawn f
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +48,9 @@ HABITS = np.dtype(
     [(name, "f8") for name in ("tracks", "session_ms", "skip", "resume", "shuffle", "reported", "focus", "offline_ms")]
     + [(name, "f8") for name in ("pause", "seek", "like", "share")]  # per ms of listening
 )
+Person = Any
+"""A row of PERSON, which numba reads and writes by attribute."""
+
 NEVER = np.iinfo(np.int64).max
 LISTEN_ROWS_MAX = 24
 """Rows that one listen may need."""
@@ -58,7 +61,7 @@ SKIP_SHARES = (0.0, 0.241 / 0.486, 0.290 / 0.486, 0.351 / 0.486)
 
 SKIP_OF_LOVED, SKIP_OF_OTHER = 0.9, 1.3
 ACT_ON_LOVED, ACT_ON_OTHER = 1.2, 0.4
-"""Multiples for tracks of a scene that the listener loves, and for others: 1 on average when three of four are loved."""
+"""Multiples for tracks of a scene that a listener loves, and for others: 1 on average when three of four are loved."""
 
 _ACTIONS_MAX = 10
 _PAUSE_MS = 60_000.0
@@ -87,7 +90,7 @@ class World(NamedTuple):
 
 
 @kernel
-def _uniform(person: np.void) -> float:
+def _uniform(person: Person) -> float:
     """SplitMix64 (Steele, Lea and Flood 2014): each listener has a sequence of their own."""
     person.random += np.uint64(0x9E3779B97F4A7C15)
     z = person.random
@@ -98,13 +101,13 @@ def _uniform(person: np.void) -> float:
 
 
 @kernel
-def _wait(person: np.void, mean: float) -> float:
+def _wait(person: Person, mean: float) -> float:
     """An exponential waiting time."""
     return -mean * math.log(1.0 - _uniform(person))
 
 
 @kernel
-def _come_back(person: np.void, world: World, at: int) -> int:
+def _come_back(person: Person, world: World, at: int) -> int:
     """When the next session begins: an inhomogeneous Poisson process by thinning (Lewis and Shedler 1979).
 
     A listener who shall spend the share f of the time listening begins sessions at the rate f / (1 - f) per session
@@ -128,7 +131,7 @@ def _come_back(person: np.void, world: World, at: int) -> int:
 
 
 @kernel
-def _sit_down(person: np.void, world: World, at: int) -> None:
+def _sit_down(person: Person, world: World, at: int) -> None:
     habits = world.habits[0]
     person.sessions += 1
     person.left = 1
@@ -144,16 +147,16 @@ def _sit_down(person: np.void, world: World, at: int) -> None:
 
 
 @kernel
-def _choose(person: np.void, world: World) -> int:
+def _choose(person: Person, world: World) -> int:
     """A track: of the session's scene, of all, or a new release; what is gone is replaced by another."""
     focus = world.habits[0].focus
-    track = 0
+    track: Any = 0
     for _ in range(20):
         pick = _uniform(person)
         if len(world.fresh) and pick < world.fresh_running[-1]:
             track = world.fresh[np.searchsorted(world.fresh_running, pick, side="right")]
         else:
-            scene = int(person.scene)
+            scene: Any = int(person.scene)
             if _uniform(person) >= focus:
                 scene = np.searchsorted(world.scene_shares, _uniform(person), side="right")
             place = np.searchsorted(world.running, scene + _uniform(person), side="right")
@@ -164,7 +167,7 @@ def _choose(person: np.void, world: World) -> int:
 
 
 @kernel
-def _skip_after(person: np.void, world: World, at: int, duration: float, is_loved: bool) -> float:
+def _skip_after(person: Person, world: World, at: int, duration: float, is_loved: bool) -> float:
     """Milliseconds of listening after which the track is skipped; the whole duration if it is not."""
     chance = world.habits[0].skip * person.skips * (SKIP_OF_LOVED if is_loved else SKIP_OF_OTHER)
     for i in range(len(world.surges)):
@@ -183,7 +186,7 @@ def _skip_after(person: np.void, world: World, at: int, duration: float, is_love
 
 @kernel
 def _tell(
-    out: Rows, row: int, person: np.void, listener: int, at: float, track: int, kind: int, position: float,
+    out: Rows, row: int, person: Person, listener: int, at: float, track: int, kind: int, position: float,
     heard: float, reason_start: int, reason_end: int,
 ) -> int:  # fmt: skip
     told = out[row]
@@ -198,7 +201,7 @@ def _tell(
 
 
 @kernel
-def _listen(out: Rows, row: int, person: np.void, listener: int, at: int, world: World) -> tuple[int, int]:
+def _listen(out: Rows, row: int, person: Person, listener: int, at: int, world: World) -> tuple[int, int]:
     """One track, from its play to what ends it. Gives the next free row, and when the listener goes on."""
     habits = world.habits[0]
     track = _choose(person, world)

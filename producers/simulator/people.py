@@ -34,13 +34,15 @@ def people(
     found["until"] = NEVER
     found["random"] = random.integers(0, 1 << 64, n, np.uint64)
     found["share"] = np.minimum(random.lognormal(-0.32, 0.8, n), 6)
-    found["skips"] = random.uniform(0.6, 1.4, n)
     found["offline"] = (random.random(n) < _OFFLINE_PEOPLE) * (scenario.behaviour.offline / _OFFLINE_PEOPLE)
     wrong = random.random(n) < scenario.faults.clock_wrong
     found["skew"] = np.where(wrong, np.clip(random.laplace(0, _CLOCK_WRONG_MS, n), -2e9, 2e9), 0)
     found["country"] = country
     found["city"] = (np.cumsum(cities) - cities)[country] + (random.random(n) * cities[country]).astype(np.int64)
     found["device"] = chosen(list(scenario.devices.values()), random, n)
+    elsewhere, usual = scenario.skip_elsewhere(), scenario.behaviour.skip or 1.0
+    by_device = [scenario.behaviour.skip_on.get(device, elsewhere) / usual for device in scenario.devices]
+    found["skips"] = random.uniform(0.6, 1.4, n) * np.array(by_device)[found["device"]]
     found["version"] = chosen(list(scenario.app_versions.values()), random, n)
     found["loves"] = np.searchsorted(catalogue.scene_shares, random.random((n, 3)), side="right")
     return found

@@ -49,11 +49,12 @@ class Country(_Section):
 class Behaviour(_Section):
     """How people listen. Probabilities are per listen, `offline` per session.
 
-    `skip` is the share of listens that are skipped; when they are skipped is in `listening.SKIP_MS`.
+    `skip` is the share of listens that are skipped (when: `listening.SKIP_MS`), `skip_on` that on some devices.
     """
 
     tracks_per_session: Annotated[float, Field(ge=1, le=200)] = 9
     skip: Share = 0.486
+    skip_on: dict[Name, Share] = {}
     pause: Share = 0.06
     resume: Share = 0.6
     seek: Share = 0.01
@@ -132,7 +133,7 @@ class Scenario(_Section):
     listeners: Annotated[int, Field(ge=1, le=5_000_000)] = 50_000
     artists: Annotated[int, Field(ge=1, le=100_000)] = 400
     tracks: Annotated[int, Field(ge=1, le=1_000_000)] = 4_000
-    track_seconds: Annotated[float, Field(ge=100, le=400)] = 200
+    track_seconds: Annotated[float, Field(ge=100, le=400)] = 203
     popularity_exponent: Annotated[float, Field(ge=0, le=3)] | None = None
     genres: dict[str, Weight] = Field(min_length=1)
     countries: dict[CountryCode, Country] = Field(min_length=1)
@@ -148,12 +149,25 @@ class Scenario(_Section):
         unknown = sorted(set(self.genres) - set(GENRES))
         if unknown:
             raise ValueError(f"genres: {', '.join(unknown)} not known; known are {', '.join(GENRES)}")
+        if not set(self.behaviour.skip_on) <= set(self.devices):
+            raise ValueError("behaviour.skip_on: a device that is not among the devices")
+        if self.skip_elsewhere() < 0:
+            raise ValueError("behaviour.skip_on: so much is skipped on these devices that skip is exceeded")
         for incident in self.incidents:
             if incident.country is not None and incident.country not in self.countries:
                 raise ValueError(f"incidents: country {incident.country} is not among the countries")
             if incident.app_version is not None and incident.app_version not in self.app_versions:
                 raise ValueError(f"incidents: app_version {incident.app_version} is not among the app_versions")
         return self
+
+    def skip_elsewhere(self) -> float:
+        """Share of listens that are skipped on the other devices, so that `skip` is the mean."""
+        on, total = self.behaviour.skip_on, sum(self.devices.values())
+        told = sum(self.devices[device] for device in on)
+        if told == total:
+            return self.behaviour.skip
+        skipped = sum(self.devices[device] * share for device, share in on.items())
+        return (self.behaviour.skip * total - skipped) / (total - told)
 
 
 def load(name: str, config: Path | None = None) -> Scenario:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -37,7 +39,7 @@ class Sending:
             part = taken(rows, partition == place)
             if not len(part):
                 continue
-            self._door.take_columns(place, len(part), int(part["at"].max()), lambda part=part: self._encoded(part, now))
+            self._door.take_columns(place, len(part), int(part["at"].max()), partial(self._encoded, part, now))
         self._door.report()
 
     def columns(self, rows: Rows, now_ms: int) -> pa.RecordBatch:
