@@ -90,12 +90,16 @@ class Catalogue:
         mass: Floats = np.bincount(sorted_scene, sorted_weight, len(self.scenes)).astype(np.float64)
         self.scene_shares: Floats = running(mass)
         sums = np.cumsum(sorted_weight) - (np.cumsum(mass) - mass)[sorted_scene]
-        self.running: Floats = sorted_scene + np.clip(sums / np.maximum(mass[sorted_scene], 1e-300), 0, 1)
+        within = np.clip(sums / np.maximum(mass[sorted_scene], 1e-300), 0, 1)
+        self.running: Floats = sorted_scene.astype(np.float64) + within
+
+    def fresh_weights(self, ms: int) -> Floats:
+        """How much each new release is played at a time, relative to the others."""
+        return self._fresh_weight * rise_and_decay((ms - self.released_ms[self.fresh]) / DAY_MS / RISE_DAYS)
 
     def fresh_running(self, ms: int, share: float) -> Floats:
         """Running shares of all plays that the new releases have at a time; together `share`, or nothing yet."""
-        age = np.maximum(ms - self.released_ms[self.fresh], 0) / DAY_MS
-        weight = self._fresh_weight * rise_and_decay(age / RISE_DAYS)
+        weight = self.fresh_weights(ms)
         total = weight.sum()
         return np.cumsum(weight) * (share / total if total > 0 else 0)
 

@@ -147,7 +147,7 @@ def _sit_down(person: Person, world: World, at: int) -> None:
 
 
 @kernel
-def _choose(person: Person, world: World) -> int:
+def _choose(person: Person, world: World) -> Any:
     """A track: of the session's scene, of all, or a new release; what is gone is replaced by another."""
     focus = world.habits[0].focus
     track: Any = 0

@@ -162,7 +162,7 @@ class _Counts:
         skipped = self.devices[1] / self.devices[0] * 100
         on = dict(zip(self.stream.plan.scenario.devices, skipped.tolist(), strict=True))
         behaviour, faults = self.stream.plan.scenario.behaviour, self.stream.plan.scenario.faults
-        lamere, asked, ours = "Lamere 2014", "chosen", "scenario"
+        lamere, asked, ours = "Lamere 2014", "project", "scenario"
         peak = float(weekend[_MORNING].max() / weekend[_NOON])
         return [
             *(

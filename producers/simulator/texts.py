@@ -34,7 +34,8 @@ def behind(prefix: str, rows: Bytes) -> pa.LargeStringArray:
 def hexadecimal(numbers: npt.NDArray[Any], digits: int) -> Bytes:
     """The last `digits` hexadecimal digits (an even number, at most 16) of numbers, one row each."""
     parts = numbers.astype(">u8").view(np.uint8).reshape(-1, 8)[:, 8 - digits // 2 :]
-    return _HEX[parts].view(np.uint8)
+    found: Bytes = _HEX[parts].view(np.uint8)
+    return found
 
 
 def decimal(numbers: npt.NDArray[Any], digits: int) -> Bytes:

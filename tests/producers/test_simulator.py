@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter, defaultdict
-from itertools import islice, pairwise
+from datetime import datetime
+from itertools import pairwise
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import numpy as np
+import polars as pl
 import pytest
 
 from producers.event import from_json, from_object
+from producers.simulator import popularity
 from producers.simulator.__main__ import parser, plan_of
-from producers.simulator.catalogue import Catalogue
+from producers.simulator.catalogue import ALBUM_TRACKS, RISE_DAYS
+from producers.simulator.daytime import BIN_MS, DAY_MS, hours_of_week
 from producers.simulator.faults import FAULTS
 from producers.simulator.scenario import NAMES, load
 from producers.simulator.stream import Item, Plan, Stream, encode
@@ -26,8 +33,10 @@ def plan(name: str = "spotify", **changes: Any) -> Plan:
 
 
 def told(plan: Plan) -> list[tuple[int, Item]]:
-    batches = Stream(plan).batches()
-    return [pair for arrivals, items in batches for pair in zip(arrivals, items, strict=True)]
+    stream = Stream(plan)
+    return [
+        pair for rows in stream.batches() for pair in zip(rows["arrival"].tolist(), stream.items(rows), strict=True)
+    ]
 
 
 def dicts(plan: Plan) -> list[dict[str, Any]]:
@@ -54,19 +63,21 @@ def test_another_plan_has_other_ids(change: dict[str, Any]) -> None:
 
 
 def test_events_come_in_the_order_of_a_real_door() -> None:
-    """Arrival never goes back; 2 to 5 % are a little out of order, about 1 in 1,000 comes after its window closed."""
-    late = disordered = 0
+    """Arrival never goes back; 2 to 5 % are a little out of order, 1 in 1,000 is late, and what was offline later."""
+    late = disordered = offline = 0
     clock = 0
     pairs = told(plan(events=100_000))
     assert [at for at, _ in pairs] == sorted(at for at, _ in pairs)
     for arrival, item in pairs:
         if isinstance(item, dict) and isinstance(item.get("timestamp"), int) and item["timestamp"] <= arrival:
             behind = clock - item["timestamp"]
-            late += behind > 70_000
+            late += behind > 70_000 and "offline" not in item
+            offline += "offline" in item
             disordered += 0 < behind < 10_000
             clock = max(clock, item["timestamp"])
     assert 60 <= late <= 150
     assert 2_000 <= disordered <= 5_000
+    assert 100 <= offline <= 2_500
 
 
 def test_the_rate_is_in_event_time() -> None:
@@ -78,8 +89,10 @@ def test_the_rate_is_in_event_time() -> None:
 
 
 def test_broken_events_and_retries_come_as_often_as_stated() -> None:
-    """About 1 in 2,000 is refused by the rules and 1 in 500 is told twice; everything else passes."""
-    pairs = told(plan(events=100_000))
+    """1 in 2,000, as asked for here, is refused by the rules and 1 in 500 is told twice; everything else passes."""
+    spotify = load("spotify")
+    broken = spotify.model_copy(update={"faults": spotify.faults.model_copy(update={"broken": 0.0005})})
+    pairs = told(plan(events=100_000, scenario=broken))
     refused: Counter[str] = Counter()
     ids: Counter[str] = Counter()
     for _, item in pairs:
@@ -103,23 +116,27 @@ def test_every_fault_is_refused(fault: Any) -> None:
 
 
 def test_listens_are_consistent() -> None:
-    """What ends a listen comes after its play, by exactly ms_played, and never beyond the length of the track."""
+    """What ends a stretch comes after its play, by exactly ms_played, and never beyond the length of the track."""
     plays: dict[tuple[str, str], dict[str, Any]] = {}
     ends = checked = 0
     spotify = load("spotify")
-    whole = spotify.model_copy(update={"faults": spotify.faults.model_copy(update={"broken": 0.0})})
+    faults = spotify.faults.model_copy(update=dict.fromkeys(("broken", "disordered", "late"), 0.0))
+    behaviour = spotify.behaviour.model_copy(update={"offline": 0.0})
+    whole = spotify.model_copy(update={"faults": faults, "behaviour": behaviour, "incidents": []})
+    durations: dict[str, int] = {}
     for event in sorted(dicts(plan(events=60_000, scenario=whole)), key=lambda e: e["timestamp"]):
         who = (event["user_id"], event["track_id"])
         if event["event_type"] == "play":
             plays[who] = event
+            durations[event["track_id"]] = event["duration_ms"]
         elif event["event_type"] in ("pause", "skip"):
             ends += 1
-            if who in plays and event["timestamp"] - plays[who]["timestamp"] == event["ms_played"]:
+            if who in plays:
                 checked += 1
-                assert (
-                    event["position_ms"] == plays[who]["position_ms"] + event["ms_played"] <= plays[who]["duration_ms"]
-                )
-    assert checked > 0.3 * ends  # the others began before the first event
+                assert event["timestamp"] - plays[who]["timestamp"] == event["ms_played"]
+                heard_until = plays[who]["position_ms"] + event["ms_played"]
+                assert event["position_ms"] == heard_until <= durations[event["track_id"]]
+    assert checked > 0.5 * ends  # the others began before the first event
 
 
 def test_nobody_listens_twice_at_once() -> None:
@@ -152,39 +169,6 @@ def test_platforms_differ() -> None:
     assert skips["apple_music"] < skips["spotify"] < skips["youtube_music"]
 
 
-def per_minute(events: list[dict[str, Any]], **wanted: str) -> Counter[int]:
-    return Counter(
-        (event["timestamp"] - START) // 60_000
-        for event in events
-        if isinstance(event.get("timestamp"), int) and all(event.get(key) == value for key, value in wanted.items())
-    )
-
-
-def test_planted_incidents_are_in_the_events() -> None:
-    """Drop, surge, skip surge and looping bot are where the labels say, as strong as they say."""
-    the_plan = plan(events=200_000, rate=200)
-    stream = Stream(the_plan)
-    events = [item for _, items in stream.batches() for item in items if isinstance(item, dict)]
-    labels = {label["kind"]: label for label in stream.labels()}
-    assert set(labels) == {"drop", "surge", "skip_surge", "looping_bot"}
-    planted = {incident.kind: incident for incident in stream.incidents}
-
-    def rate(kind: str, inside: bool, **wanted: str) -> float:
-        incident = planted[kind]
-        minutes = per_minute(events, country=incident.country, **wanted)
-        first, last = -(-(incident.start_ms - START) // 60_000), (incident.end_ms - START) // 60_000
-        chosen = range(first, last) if inside else range(2, first)
-        return sum(minutes[m] for m in chosen) / len(chosen)
-
-    assert rate("drop", inside=True) < 0.12 * rate("drop", inside=False)
-    assert rate("surge", inside=True) > 2 * rate("surge", inside=False)
-    assert rate("skip_surge", True, event_type="skip") > 1.6 * rate("skip_surge", False, event_type="skip")
-    bot = labels["looping_bot"]["dimension"]["user_id"]
-    loops = [event for event in events if event.get("user_id") == bot and event["event_type"] == "play"]
-    assert len(loops) >= 20
-    assert len({event["track_id"] for event in loops}) == 1
-
-
 def test_a_short_span_holds_no_incidents() -> None:
     """Below ten minutes nobody could tell an incident from noise, so none is planted."""
     assert Stream(plan(events=50_000)).incidents == []
@@ -193,8 +177,8 @@ def test_a_short_span_holds_no_incidents() -> None:
 def test_live_incidents_come_again() -> None:
     """Without an end, every 20 minutes have their incidents, at other times and with their labels."""
     stream = Stream(plan(events=None, rate=20))
-    for arrivals, _ in stream.batches():
-        if arrivals and arrivals[-1] > START + 2_500_000:
+    for rows in stream.batches():
+        if rows["arrival"][-1] > START + 2_500_000:
             break
     starts = [label["start"] for label in stream.labels() if label["kind"] == "drop"]
     assert len(starts) == len(set(starts)) == 3
@@ -216,10 +200,61 @@ def test_the_arguments_say_when_time_begins() -> None:
 
 
 def test_catalogues_are_plausible() -> None:
-    """Every track has a name, an artist and a length between 90 s and 8 minutes; ids are unique."""
-    stream = Stream(plan())
-    catalogue: Catalogue = stream.catalogue
-    assert len(set(catalogue.track_ids)) == len(catalogue.track_ids) == 5_000
-    assert all(known["track_name"] and known["artist_name"] for known in catalogue.context)
-    assert 90_000 < catalogue.duration_ms.min() < catalogue.duration_ms.max() <= 480_000
-    assert next(islice(stream.batches(), 1))[1]
+    """Every track has a name, an artist and a length between 90 s and 8 minutes; ids, artists and ISRCs are unique."""
+    catalogue = Stream(plan()).catalogue
+    truth = catalogue.truth()
+    assert truth["track_id"].n_unique() == truth.height == 5_000
+    assert len(set(catalogue.artists.to_pylist())) == len(catalogue.artists)
+    assert len(set(catalogue.isrcs.to_pylist())) == 5_000
+    assert truth["artist_name"].str.len_chars().min() > 0
+    assert truth["track_name"].str.len_chars().min() > 0
+    assert 90_000 < truth["duration_ms"].min() < truth["duration_ms"].max() <= 480_000
+
+
+def test_albums_belong_to_one_artist() -> None:
+    """Artists have several tracks, on albums of at most ten that are named after one of them."""
+    truth = Stream(plan()).catalogue.truth()
+    albums = truth.group_by("album").agg(pl.col("artist_name").n_unique(), pl.len())
+    assert albums["artist_name"].max() == 1
+    assert albums["len"].max() == ALBUM_TRACKS
+    assert truth.group_by("artist_name").len()["len"].median() >= 5
+
+
+def test_new_releases_rise_and_decay() -> None:
+    """A new track is not played before its day, most some days after, and hardly any more a month later."""
+    catalogue = Stream(plan()).catalogue
+    number = int(np.argmax(catalogue.released_ms[catalogue.fresh]))
+    released = int(catalogue.released_ms[catalogue.fresh][number])
+    days = (-1, 1, RISE_DAYS, 10, 30)
+    weights = [catalogue.fresh_weights(released + int(day * DAY_MS))[number] for day in days]
+    assert weights[0] == 0
+    assert weights[1] < weights[2] > weights[3] > 20 * weights[4]
+
+
+def test_a_million_tracks_follow_the_law() -> None:
+    """The first 1,000 of a million have 13 to 15 % of the plays, the first 50,000 have 56 to 58 %; 250 of 5,000 too."""
+    weight = popularity.weights(1_000_000)
+    share = np.cumsum(weight) / weight.sum()
+    assert 0.13 < share[999] < 0.15
+    assert 0.56 < share[49_999] < 0.58
+    few = popularity.weights(5_000)
+    assert few[:250].sum() / few.sum() == pytest.approx(share[49_999], abs=0.015)
+
+
+@pytest.mark.parametrize("zone", ["America/New_York", "Europe/Berlin", "Asia/Kolkata", "Australia/Sydney", "UTC"])
+def test_local_hours_follow_daylight_saving(zone: str) -> None:
+    """Every quarter of an hour of a year has the local hour and weekday that the system of time zones says."""
+    start = 1_767_225_600_000
+    hours = hours_of_week(zone, start, 365)
+    for number in range(0, len(hours), 7):
+        local = datetime.fromtimestamp((start + number * BIN_MS) / 1000, ZoneInfo(zone))
+        assert hours[number] == local.weekday() * 24 + local.hour
+
+
+def test_a_simulation_that_joins_later_tells_the_same_events() -> None:
+    """What arrived before it joined is left out, and the rest is what it would have told anyway."""
+    whole, late = Stream(plan(events=None)), Stream(plan(events=None))
+    told = [item for batch in itertools.islice(whole.batches(), 6) for item in whole.items(batch)]
+    first = next(late.batches(after_ms=START + 15_000))
+    assert first["arrival"].min() > START + 15_000
+    assert set(map(encode, late.items(first))) <= set(map(encode, told))
