@@ -20,7 +20,7 @@ from producers.simulator.texts import chosen
 
 _OFFLINE_PEOPLE = 0.3
 _CLOCK_WRONG_MS = 240_000.0
-_USUAL_LISTEN_MS = 119_000.0
+USUAL_LISTEN_MS = 119_000.0
 """Of a listen, for rates per ms of listening: 14.7 skips an hour where 48.6 % of the listens are skipped."""
 
 
@@ -57,12 +57,12 @@ def habits(scenario: Scenario, catalogue: Catalogue, loves: npt.NDArray[np.int16
     others = behaviour.new_releases + (1 - behaviour.new_releases) * (1 - behaviour.favourite_genre)
     loved = 1 - others + others * float(known.mean())
     skip = behaviour.skip / (SKIP_OF_LOVED * loved + SKIP_OF_OTHER * (1 - loved))
-    act = 1 / (ACT_ON_LOVED * loved + ACT_ON_OTHER * (1 - loved)) / _USUAL_LISTEN_MS
+    act = 1 / (ACT_ON_LOVED * loved + ACT_ON_OTHER * (1 - loved)) / USUAL_LISTEN_MS
     found = np.zeros(1, HABITS)
     found["tracks"], found["skip"], found["resume"] = behaviour.tracks_per_session, skip, behaviour.resume
-    found["session_ms"] = behaviour.tracks_per_session * _USUAL_LISTEN_MS
+    found["session_ms"] = behaviour.tracks_per_session * USUAL_LISTEN_MS
     found["shuffle"], found["reported"] = behaviour.shuffle, behaviour.completion_reported
     found["focus"], found["offline_ms"] = behaviour.favourite_genre, behaviour.offline_minutes * 60_000
-    found["pause"], found["seek"] = behaviour.pause / _USUAL_LISTEN_MS, behaviour.seek / _USUAL_LISTEN_MS
+    found["pause"], found["seek"] = behaviour.pause / USUAL_LISTEN_MS, behaviour.seek / USUAL_LISTEN_MS
     found["like"], found["share"] = behaviour.like * act, behaviour.share * act
     return found

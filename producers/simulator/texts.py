@@ -40,7 +40,8 @@ def hexadecimal(numbers: npt.NDArray[Any], digits: int) -> Bytes:
 
 def decimal(numbers: npt.NDArray[Any], digits: int) -> Bytes:
     """The last decimal digits of numbers, one row each."""
-    return ((numbers[:, None] // 10 ** np.arange(digits)[::-1]) % 10 + ord("0")).astype(np.uint8)
+    found: Bytes = ((numbers[:, None] // 10 ** np.arange(digits)[::-1]) % 10 + ord("0")).astype(np.uint8)
+    return found
 
 
 def random_ids(count: int, characters: int, random: np.random.Generator) -> Bytes:
