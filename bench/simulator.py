@@ -97,7 +97,7 @@ def measure(way: str, settings: Settings, events: int) -> dict[str, Any]:
     done = subprocess.run(command, check=True, capture_output=True, timeout=600)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     found["rate"] = found["events"] / found["seconds"]
-    print(f"{way:8} {found['rate']:>10,.0f} events/s  {found['peak_mb']:>5} MB")
+    print(f"{way:8} {found['rate']:>10,.0f} events/s  {found['peak_mb']:>5} MB  {found['cpu_s']:.1f} CPU-s")
     return found
 
 
@@ -113,7 +113,8 @@ def main() -> None:
     if options.way:
         settings = Settings(data_dir=options.data_dir, kafka_bootstrap_servers=options.servers)
         found = {"columns": columns, "plain": plain}[options.way](settings, options.events)
-        found["peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        found["peak_mb"], found["cpu_s"] = used.ru_maxrss >> 10, used.ru_utime + used.ru_stime
         print(json.dumps(found))
         return
     with cluster() as here:

@@ -9,11 +9,12 @@ from producers.simulator import staged
 from producers.simulator.catalogue import Catalogue, rise_and_decay
 from producers.simulator.daytime import DAY_MS, Curves, curves
 from producers.simulator.incidents import Planted
-from producers.simulator.listening import NEVER, World, advance, first_sessions
+from producers.simulator.listening import advance, first_sessions
 from producers.simulator.people import habits, people
 from producers.simulator.rows import ROW, Rows, joined
 from producers.simulator.scenario import Scenario
 from producers.simulator.texts import chosen
+from producers.simulator.world import NEVER, World
 
 LISTENING_MAX = 0.2
 """Share of the population that listens at a usual time, at most; a higher rate needs more people than the scenario has.

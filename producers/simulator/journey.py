@@ -9,9 +9,9 @@ import numpy.typing as npt
 
 from producers.simulator.faults import FAULTS
 from producers.simulator.incidents import Planted
-from producers.simulator.listening import NONE, PAUSE, PLAY, SHARE
 from producers.simulator.rows import Rows, joined, taken
 from producers.simulator.scenario import Faults
+from producers.simulator.world import NONE, PAUSE, PLAY, SHARE
 
 DISORDER_MS = (500, 6_000)
 LATE_MS = (80_000, 300_000)

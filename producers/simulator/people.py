@@ -6,17 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from producers.simulator.catalogue import Catalogue
-from producers.simulator.listening import (
-    ACT_ON_LOVED,
-    ACT_ON_OTHER,
-    HABITS,
-    NEVER,
-    PERSON,
-    SKIP_OF_LOVED,
-    SKIP_OF_OTHER,
-)
 from producers.simulator.scenario import Scenario
 from producers.simulator.texts import chosen
+from producers.simulator.world import ACT_ON_LOVED, ACT_ON_OTHER, HABITS, NEVER, PERSON, SKIP_OF_LOVED, SKIP_OF_OTHER
 
 _OFFLINE_PEOPLE = 0.3
 _CLOCK_WRONG_MS = 240_000.0

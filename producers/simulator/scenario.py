@@ -49,7 +49,7 @@ class Country(_Section):
 class Behaviour(_Section):
     """How people listen. Probabilities are per listen, `offline` per session.
 
-    `skip` is the share of listens that are skipped (when: `listening.SKIP_MS`), `skip_on` that on some devices.
+    `skip` is the share of listens that are skipped (when: `world.SKIP_MS`), `skip_on` that on some devices.
     """
 
     tracks_per_session: Annotated[float, Field(ge=1, le=200)] = 9

@@ -7,8 +7,8 @@ import numpy.typing as npt
 
 from producers.simulator.catalogue import Catalogue
 from producers.simulator.incidents import Planted
-from producers.simulator.listening import CLICKED, LIKE, NONE, PAUSE, STOPPED
 from producers.simulator.rows import ROW, Rows
+from producers.simulator.world import CLICKED, LIKE, NONE, PAUSE, STOPPED
 
 FARM_HEARD_MS = 31_000
 """A second more than a service counts as a stream."""

@@ -11,10 +11,10 @@ import pyarrow as pa
 
 from producers.event import EVENT_TYPES
 from producers.simulator.catalogue import Catalogue
-from producers.simulator.listening import PLAY, REASONS_END, REASONS_START
 from producers.simulator.rows import Rows
 from producers.simulator.scenario import Scenario
 from producers.simulator.texts import behind, hexadecimal
+from producers.simulator.world import PLAY, REASONS_END, REASONS_START
 
 CLOCK_REPAIRED_MS = 2_000
 """A device's clock that is off by more is repaired by the collector, for which the simulator stands too."""
@@ -27,14 +27,15 @@ class Teller:
     """Turns rows into columns of listening_event.avsc; `run` begins every event_id and session_id."""
 
     def __init__(self, scenario: Scenario, catalogue: Catalogue, people: npt.NDArray[np.void], run: str) -> None:
-        self._client, self._catalogue, self._people, self._run = scenario.client, catalogue, people, run
+        self._client, self._catalogue, self._run = scenario.client, catalogue, run
+        fields = ("device", "country", "version", "city")
+        self._of_person = {name: np.ascontiguousarray(people[name], np.int32) for name in fields}
         places = scenario.countries
         self._platform = _texts([scenario.platform])
         self._countries = _texts(places)
         self._cities = _texts(city for place in places.values() for city in place.cities)
         self._devices, self._versions = _texts(scenario.devices), _texts(scenario.app_versions)
         self._types, self._starts, self._ends = _texts(EVENT_TYPES), _texts(REASONS_START), _texts(REASONS_END)
-        self._yes = pa.array([True])
 
     def batch(self, rows: Rows, **more: pa.Array) -> pa.RecordBatch:
         """One row each, in their order. `more` are columns to add: the user, and what the door adds.
@@ -43,9 +44,10 @@ class Teller:
         in `device_timestamp`, and in `sent_at`.
         """
         client, catalogue, n = self._client, self._catalogue, len(rows)
-        people, track = self._people[rows["listener"]], np.ascontiguousarray(rows["track"])
+        listener, track = np.ascontiguousarray(rows["listener"]), np.ascontiguousarray(rows["track"])
+        person = {name: column[listener] for name, column in self._of_person.items()}
         plays, skew = rows["kind"] == PLAY, rows["skew"].astype(np.int64)
-        session = rows["listener"].astype(np.int64) << 32 | rows["session"].astype(np.int64)
+        session = listener.astype(np.int64) << 32 | rows["session"].astype(np.int64)
         columns: dict[str, pa.Array] = {
             "event_id": behind(f"{self._run}-", hexadecimal(rows["number"], 12)),
             "event_type": _coded(rows["kind"], self._types),
@@ -53,9 +55,9 @@ class Teller:
             "timestamp": pa.array(rows["at"]),
             "platform": _coded(np.zeros(n, np.int32), self._platform),
             "session_id": behind(f"{self._run}-s", hexadecimal(session, 16)),
-            "device": _coded(people["device"], self._devices),
-            "country": _coded(people["country"], self._countries),
-            "app_version": _coded(people["version"], self._versions),
+            "device": _coded(person["device"], self._devices),
+            "country": _coded(person["country"], self._countries),
+            "app_version": _coded(person["version"], self._versions),
             "position_ms": pa.array(rows["position"]),
             "sent_at": pa.array(rows["arrival"] + skew),
             "ms_played": pa.array(rows["heard"], mask=rows["heard"] < 0),
@@ -71,7 +73,7 @@ class Teller:
         if client.isrc:
             columns["isrc"] = _coded(track, catalogue.isrcs, plays)
         if client.location:
-            columns["location"] = _coded(people["city"], self._cities)
+            columns["location"] = _coded(person["city"], self._cities)
         if client.reasons:
             columns["reason_start"] = _coded(rows["reason_start"], self._starts, rows["reason_start"] >= 0)
             columns["reason_end"] = _coded(rows["reason_end"], self._ends, rows["reason_end"] >= 0)

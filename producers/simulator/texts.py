@@ -46,7 +46,8 @@ def decimal(numbers: npt.NDArray[Any], digits: int) -> Bytes:
 
 def random_ids(count: int, characters: int, random: np.random.Generator) -> Bytes:
     """Letters and digits, one row each."""
-    return _ALPHABET[random.integers(0, len(_ALPHABET), (count, characters), np.uint8)]
+    found: Bytes = _ALPHABET[random.integers(0, len(_ALPHABET), (count, characters), np.uint8)]
+    return found
 
 
 def chosen(weights: list[float], random: np.random.Generator, count: int) -> npt.NDArray[np.int64]:

@@ -11,11 +11,11 @@ import numpy.typing as npt
 import pytest
 
 from producers.simulator.kinds import KINDS
-from producers.simulator.listening import LIKE, PAUSE, PLAY, SHARE, SKIP
 from producers.simulator.rows import Rows, joined
 from producers.simulator.scenario import Incident, load
 from producers.simulator.staged import FARM_HEARD_MS
 from producers.simulator.stream import Plan, Stream
+from producers.simulator.world import LIKE, PAUSE, PLAY, SHARE, SKIP
 
 START, RATE, MINUTES = 1_790_000_000_000, 300, 20
 SPOTIFY = load("spotify")
