@@ -86,12 +86,13 @@ class BatchDoor(Door):
 
     def close(self) -> None:
         """Lets go of the broker; what was not acknowledged may be in Kafka or not."""
-        if self._sender is not None:
-            with contextlib.suppress(Exception):
-                self._await(asyncio.wait_for(self._sender.stop(), STOP_TIMEOUT_S))
+        with contextlib.suppress(TimeoutError):
+            asyncio.run_coroutine_threadsafe(self._shut(), self._loop).result(2 * STOP_TIMEOUT_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(STOP_TIMEOUT_S)
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if not self._thread.is_alive():
+            self._loop.close()
 
     def _raise_if_failed(self) -> None:
         super()._raise_if_failed()
@@ -112,6 +113,15 @@ class BatchDoor(Door):
         self._sender = sender
         self._lines = [asyncio.Queue() for _ in range(self.partitions)]
         self._senders = [self._loop.create_task(self._send_line(place)) for place in range(self.partitions)]
+
+    async def _shut(self) -> None:
+        if self._sender is not None:
+            with contextlib.suppress(TimeoutError, AIOKafkaError):
+                await asyncio.wait_for(self._sender.stop(), STOP_TIMEOUT_S)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _send_line(self, partition: int) -> None:
         """Sends what stands in line for a partition, one after the other."""
