@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from confluent_kafka import KafkaException
 
@@ -52,7 +52,13 @@ class Source:
         """Serves /metrics and /healthz; raises OSError when the port is taken."""
         telemetry.serve(self.settings.stage_host, self.settings.simulator_metrics_port, self._health)
 
-    def open_door(self, name: SourceName, kind: type[D]) -> D:
+    @overload
+    def open_door(self, name: SourceName) -> Door: ...
+
+    @overload
+    def open_door(self, name: SourceName, kind: type[D]) -> D: ...
+
+    def open_door(self, name: SourceName, kind: type[Door] = Door) -> Door:
         """A door, once Kafka answers and has the topics; raises KafkaUnavailableError after 30 s, or when stopped."""
         end = time.monotonic() + _BROKER_TIMEOUT_S
         while True:

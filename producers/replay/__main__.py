@@ -42,7 +42,7 @@ def _replay(source: Source, options: argparse.Namespace) -> None:
     if options.rate is not None and options.rate <= 0:
         raise ValueError("--rate is above 0")
     recordings = [_open(path, options.user) for path in options.files]  # a wrong name is told before anything is sent
-    door = source.open_door("replay", Door)
+    door = source.open_door("replay")
     pace = Pace(options.rate) if options.rate else None
     known, outlet = Known(), ToKafka(door)
     transfers = [Transfer(recording, outlet, known) for recording in recordings]

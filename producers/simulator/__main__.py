@@ -117,8 +117,9 @@ def _simulate(source: Source, options: argparse.Namespace) -> None:
 
 def _send(source: Source, stream: Stream, door: BatchDoor, labels: Path, now: int | None) -> None:
     """Sends what is due: everything at once, or what has happened by now when time stands for something."""
-    tenant = source.settings.tenant
-    sending = Sending(stream, door, pseudonyms(source.settings, tenant), tenant)
+    known = source.settings
+    names = pseudonyms(known, known.tenant)
+    sending = Sending(stream, door, names, known.tenant, known.location_precision)
     ahead_ms = 0 if now is None else now - now_ms()
     written = -1
     live = stream.plan.events is None

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from producers.batch_door import BatchDoor
 from producers.identity import PSEUDONYM_CHARACTERS, Pseudonyms
+from producers.location import Precision, coarsened
 from producers.simulator.rows import Rows, taken
 from producers.simulator.stream import Stream
 from schemas.encode import columns
@@ -20,12 +21,15 @@ from schemas.reasons import FUTURE_MAX_MS
 class Sending:
     """Sends for one tenant. The pseudonym and the partition of a listener are computed once."""
 
-    def __init__(self, stream: Stream, door: BatchDoor, names: Pseudonyms, tenant: str) -> None:
+    def __init__(
+        self, stream: Stream, door: BatchDoor, names: Pseudonyms, tenant: str, precision: Precision = "city"
+    ) -> None:
         self._stream, self._door = stream, door
         of, listeners = names.of, range(len(stream.crowd.people))
         self._users = pa.array([of(stream.user_id(listener)) for listener in listeners], pa.large_string())
         self._partition = partitions_of(self._users, door.partitions)
         self._tenant, self._source = (pa.array([text], pa.large_string()) for text in (tenant, "simulator"))
+        self._cities = [coarsened(city, precision) for city in stream.teller.cities]
         self._told = 0
 
     def send(self, rows: Rows) -> None:
@@ -48,6 +52,7 @@ class Sending:
         alike = pa.array(np.zeros(len(rows), np.int32))
         return self._stream.teller.batch(
             rows,
+            self._cities,
             user_id=pa.DictionaryArray.from_arrays(users, self._users, safe=False),
             tenant=pa.DictionaryArray.from_arrays(alike, self._tenant),
             source=pa.DictionaryArray.from_arrays(alike, self._source),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -33,12 +33,14 @@ class Teller:
         places = scenario.countries
         self._platform = _texts([scenario.platform])
         self._countries = _texts(places)
-        self._cities = _texts(city for place in places.values() for city in place.cities)
+        self.cities = [city for place in places.values() for city in place.cities]
         self._devices, self._versions = _texts(scenario.devices), _texts(scenario.app_versions)
         self._types, self._starts, self._ends = _texts(EVENT_TYPES), _texts(REASONS_START), _texts(REASONS_END)
 
-    def batch(self, rows: Rows, **more: pa.Array) -> pa.RecordBatch:
+    def batch(self, rows: Rows, cities: Sequence[str | None] | None = None, **more: pa.Array) -> pa.RecordBatch:
         """One row each, in their order. `more` are columns to add: the user, and what the door adds.
+
+        `cities` has what is told instead of each of `self.cities`.
 
         `timestamp` is when it happened, as the collector repairs it; a device whose clock is wrong stands by its own
         in `device_timestamp`, and in `sent_at`.
@@ -73,7 +75,9 @@ class Teller:
         if client.isrc:
             columns["isrc"] = _coded(track, catalogue.isrcs, plays)
         if client.location:
-            columns["location"] = _coded(person["city"], self._cities)
+            told = self.cities if cities is None else cities
+            known = np.array([city is not None for city in told])
+            columns["location"] = _coded(person["city"], _texts(city or "" for city in told), known[person["city"]])
         if client.reasons:
             columns["reason_start"] = _coded(rows["reason_start"], self._starts, rows["reason_start"] >= 0)
             columns["reason_end"] = _coded(rows["reason_end"], self._ends, rows["reason_end"] >= 0)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from producers.encoder import EventEncoder
 from producers.event import from_object
 from producers.identity import Pseudonyms
+from producers.location import Precision
 from producers.simulator.__main__ import main
 from producers.simulator.rows import ROW, joined, taken
 from producers.simulator.scenario import NAMES, load
@@ -36,17 +37,22 @@ def stream_of(name: str, seed: int) -> Stream:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@given(seed=st.integers(0, 1 << 40))
+@given(seed=st.integers(0, 1 << 40), precision=st.sampled_from(["city", "none", "told"]))
 @settings(max_examples=5, deadline=None)
-def test_columns_are_what_the_door_writes(name: str, seed: int) -> None:
-    """For every healthy event, the bytes made in columns are those of the rules and encoder of every other way in."""
+def test_columns_are_what_the_door_writes(name: str, seed: int, precision: Precision) -> None:
+    """For every healthy event, the bytes made in columns are those of the rules and encoder of every other way in.
+
+    `device_timestamp` is set beside the rules: a client cannot tell it.
+    """
     stream = stream_of(name, seed)
     door: Any = SimpleNamespace(partitions=4, codec=CODEC)
-    sending = Sending(stream, door, PSEUDONYMS, "radio")
-    encoder = EventEncoder(CODEC, "radio", "simulator", PSEUDONYMS.of)
+    sending = Sending(stream, door, PSEUDONYMS, "radio", precision)
+    encoder = EventEncoder(CODEC, "radio", "simulator", PSEUDONYMS.of, precision)
     for rows in stream.batches():
         healthy = taken(rows, rows["fault"] == 0)
         events = [from_object(item, NOW) for item in stream.items(healthy)]
+        for event, device in zip(events, stream.teller.batch(healthy)["device_timestamp"].to_pylist(), strict=True):
+            event.device_timestamp = device
         singly = [encoder.encode(event, NOW)[1] for event in events]
         assert encode(CODEC, sending.columns(healthy, NOW)).to_pylist() == singly
 
