@@ -54,6 +54,9 @@ def _arrow(column: pl.Series | pa.Array) -> pa.Array:
 def _values(column: pa.Array, avro_type: Any, name: str, present: Bools, branches: bytes) -> Column:
     """The values of a column of this type; a null where a value is wanted is empty, 0 or false."""
     match avro_type["type"] if isinstance(avro_type, dict) else avro_type:
+        case "string" | "bytes" if isinstance(column, pa.DictionaryArray) and _is_alike(column):
+            told = Texts.of(column.dictionary)
+            return Fixed.constant(branches[1:] + packed([told], measured([told], 1)).tobytes(), len(column))
         case "string" | "bytes" if isinstance(column, pa.DictionaryArray):
             return Coded.of(_numbers(column.indices.cast(pa.int32())), column.dictionary, present, branches)
         case "string" | "bytes":
@@ -72,6 +75,10 @@ def _values(column: pa.Array, avro_type: Any, name: str, present: Bools, branche
             return Fixed(present, branches, numbers.view(np.uint8).reshape(-1, 8))
         case kind:
             raise TypeError(f"{name}: no column-wise encoding for Avro type {kind}")
+
+
+def _is_alike(column: pa.DictionaryArray) -> bool:
+    return len(column.dictionary) == 1 and not column.null_count
 
 
 def _places(column: pa.Array, symbols: pa.Array) -> pa.Array:

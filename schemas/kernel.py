@@ -35,3 +35,9 @@ def kernel(function: F) -> F:
     except RuntimeError:  # no directory that may be written to: compiled again by each process
         compiled = numba.njit(function, nogil=True)
     return compiled
+
+
+def part(function: F) -> F:
+    """Compiles a function into each kernel that calls it: for those with many arguments, which a call would copy."""
+    compiled: F = numba.njit(function, nogil=True, forceinline=True)
+    return compiled

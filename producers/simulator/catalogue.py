@@ -79,6 +79,8 @@ class Catalogue:
     def _choice(self, weight: Floats, random: np.random.Generator) -> None:
         """How tracks are picked: `by_scene` lists them, `running` of scene s goes from s to s + 1.
 
+        `guide` says where to search: `running` between equally distant values, as many as there are tracks.
+
         New releases are picked apart, because they rise and decay. A scene without tracks has no share.
         """
         self.fresh = np.flatnonzero(self.is_fresh).astype(np.int32)
@@ -92,6 +94,8 @@ class Catalogue:
         sums = np.cumsum(sorted_weight) - (np.cumsum(mass) - mass)[sorted_scene]
         within = np.clip(sums / np.maximum(mass[sorted_scene], 1e-300), 0, 1)
         self.running: Floats = sorted_scene.astype(np.float64) + within
+        slots = np.arange(len(sorted_scene) + 1) * (len(self.scenes) / len(sorted_scene))
+        self.guide: Codes = np.searchsorted(self.running, slots, side="right").astype(np.int32)
 
     def fresh_weights(self, ms: int) -> Floats:
         """How much each new release is played at a time, relative to the others."""

@@ -80,6 +80,7 @@ class Crowd:
             catalogue.scene,
             catalogue.by_scene,
             catalogue.running,
+            catalogue.guide,
             catalogue.scene_shares,
             catalogue.fresh,
             np.zeros(len(catalogue.fresh)),

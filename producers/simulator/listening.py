@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from producers.simulator.chance import uniform, wait
 from producers.simulator.rows import Rows
 from producers.simulator.world import (
     ACT_ON_LOVED,
@@ -38,7 +39,7 @@ from producers.simulator.world import (
     Person,
     World,
 )
-from schemas.kernel import kernel
+from schemas.kernel import kernel, part
 
 LISTEN_ROWS_MAX = 24
 """Rows that one listen may need."""
@@ -50,24 +51,7 @@ _SHARE_MAX = 0.9
 _BIN_MS, _WEEK_BINS = 900_000, 672
 
 
-@kernel
-def _uniform(person: Person) -> float:
-    """SplitMix64 (Steele, Lea and Flood 2014): each listener has a sequence of their own."""
-    person.random += np.uint64(0x9E3779B97F4A7C15)
-    z = person.random
-    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    z ^= z >> np.uint64(31)
-    return float(z >> np.uint64(11)) * 2.0**-53
-
-
-@kernel
-def _wait(person: Person, mean: float) -> float:
-    """An exponential waiting time."""
-    return -mean * math.log(1.0 - _uniform(person))
-
-
-@kernel
+@part
 def _come_back(person: Person, world: World, at: int) -> int:
     """When the next session begins: an inhomogeneous Poisson process by thinning (Lewis and Shedler 1979).
 
@@ -82,52 +66,70 @@ def _come_back(person: Person, world: World, at: int) -> int:
     most = most / (1 - most) / session_ms
     time = float(at)
     while True:
-        time += _wait(person, 1 / most)
+        time += wait(person, 1 / most)
         place = int((time - world.curves_start_ms) // _BIN_MS)
         if place >= len(curve):
             place = len(curve) - _WEEK_BINS + (place - len(curve)) % _WEEK_BINS
         share = min(_SHARE_MAX, person.share * curve[place])
-        if _uniform(person) * most < share / (1 - share) / session_ms:
+        if uniform(person) * most < share / (1 - share) / session_ms:
             return int(time)
 
 
-@kernel
+@part
 def _sit_down(person: Person, world: World, at: int) -> None:
     habits = world.habits[0]
     person.sessions += 1
     person.left = 1
     if habits.tracks > 1:
-        person.left += int(math.log(1.0 - _uniform(person)) / math.log(1.0 - 1.0 / habits.tracks))
-    mood = _uniform(person)
+        person.left += int(math.log(1.0 - uniform(person)) / math.log(1.0 - 1.0 / habits.tracks))
+    mood = uniform(person)
     person.scene = person.loves[0] if mood < _LOVES[0] else person.loves[1] if mood < _LOVES[1] else person.loves[2]
-    person.shuffle = _uniform(person) < habits.shuffle
+    person.shuffle = uniform(person) < habits.shuffle
     person.online = at
-    if _uniform(person) < person.offline:
-        person.online = at + int(_wait(person, habits.offline_ms))
+    if uniform(person) < person.offline:
+        person.online = at + int(wait(person, habits.offline_ms))
     person.reason = CLICKED
 
 
-@kernel
+@part
+def _place(world: World, x: float) -> int:
+    """The first place of `running` above x: a binary search between two marks of the guide."""
+    last = len(world.running) - 1
+    slot = min(int(x / len(world.scene_shares) * len(world.running)), last)
+    low, high = int(world.guide[slot]), int(world.guide[slot + 1])
+    while low > 0 and world.running[low - 1] > x:
+        low -= 1
+    while high <= last and world.running[high] <= x:
+        high += 1
+    while low < high:
+        middle = (low + high) >> 1
+        if world.running[middle] <= x:
+            low = middle + 1
+        else:
+            high = middle
+    return min(low, last)
+
+
+@part
 def _choose(person: Person, world: World) -> Any:
     """A track: of the session's scene, of all, or a new release; what is gone is replaced by another."""
     focus = world.habits[0].focus
     track: Any = 0
     for _ in range(20):
-        pick = _uniform(person)
+        pick = uniform(person)
         if len(world.fresh) and pick < world.fresh_running[-1]:
             track = world.fresh[np.searchsorted(world.fresh_running, pick, side="right")]
         else:
             scene: Any = int(person.scene)
-            if _uniform(person) >= focus:
-                scene = np.searchsorted(world.scene_shares, _uniform(person), side="right")
-            place = np.searchsorted(world.running, scene + _uniform(person), side="right")
-            track = world.by_scene[min(place, len(world.by_scene) - 1)]
+            if uniform(person) >= focus:
+                scene = np.searchsorted(world.scene_shares, uniform(person), side="right")
+            track = world.by_scene[_place(world, scene + uniform(person))]
         if not world.gone[track]:
             break
     return track
 
 
-@kernel
+@part
 def _skip_after(person: Person, world: World, at: int, duration: float, is_loved: bool) -> float:
     """Milliseconds of listening after which the track is skipped; the whole duration if it is not."""
     chance = world.habits[0].skip * person.skips * (SKIP_OF_LOVED if is_loved else SKIP_OF_OTHER)
@@ -135,9 +137,9 @@ def _skip_after(person: Person, world: World, at: int, duration: float, is_loved
         surge = world.surges[i]
         if surge[0] <= at < surge[1] and int(surge[2]) == person.country:
             chance *= surge[3]
-    if _uniform(person) >= min(chance, 0.97):
+    if uniform(person) >= min(chance, 0.97):
         return duration
-    u = _uniform(person)
+    u = uniform(person)
     for i in range(3):
         if u < SKIP_SHARES[i + 1]:
             part = (u - SKIP_SHARES[i]) / (SKIP_SHARES[i + 1] - SKIP_SHARES[i])
@@ -145,7 +147,7 @@ def _skip_after(person: Person, world: World, at: int, duration: float, is_loved
     return SKIP_MS[3] + (u - SKIP_SHARES[3]) / (1 - SKIP_SHARES[3]) * (duration - SKIP_MS[3])
 
 
-@kernel
+@part
 def _tell(
     out: Rows, row: int, person: Person, listener: int, at: float, track: int, kind: int, position: float,
     heard: float, reason_start: int, reason_end: int,
@@ -161,7 +163,7 @@ def _tell(
     return row + 1
 
 
-@kernel
+@part
 def _listen(out: Rows, row: int, person: Person, listener: int, at: int, world: World) -> tuple[int, int]:
     """One track, from its play to what ends it. Gives the next free row, and when the listener goes on."""
     habits = world.habits[0]
@@ -177,11 +179,11 @@ def _listen(out: Rows, row: int, person: Person, listener: int, at: int, world: 
     liked = shared = False
     row = _tell(out, row, person, listener, at, track, PLAY, position, NONE, person.reason, NONE)
     for _ in range(_ACTIONS_MAX):
-        step = int(min(_wait(person, 1 / rate), 1e9)) if rate > 0 else stop
+        step = int(min(wait(person, 1 / rate), 1e9)) if rate > 0 else stop
         if step >= min(stop - heard, duration - position):
             break
         at, heard, position, stretch = at + step, heard + step, position + step, stretch + step
-        what = _uniform(person) * rate
+        what = uniform(person) * rate
         if what < like:
             if not liked:
                 row = _tell(out, row, person, listener, at, track, LIKE, position, NONE, NONE, NONE)
@@ -191,14 +193,14 @@ def _listen(out: Rows, row: int, person: Person, listener: int, at: int, world: 
                 row = _tell(out, row, person, listener, at, track, SHARE, position, NONE, NONE, NONE)
             shared = True
         elif what < like + share + habits.seek:
-            position, stretch = int(_uniform(person) * duration * 0.9), 0
+            position, stretch = int(uniform(person) * duration * 0.9), 0
             row = _tell(out, row, person, listener, at, track, PLAY, position, NONE, CLICKED, NONE)
         else:
             row = _tell(out, row, person, listener, at, track, PAUSE, position, stretch, NONE, STOPPED)
-            if _uniform(person) >= habits.resume:
+            if uniform(person) >= habits.resume:
                 person.left = 0
                 return row, at
-            at, stretch = at + 1_000 + int(_wait(person, _PAUSE_MS)), 0
+            at, stretch = at + 1_000 + int(wait(person, _PAUSE_MS)), 0
             row = _tell(out, row, person, listener, at, track, PLAY, position, NONE, RESUMED, NONE)
     rest = min(stop - heard, duration - position)
     is_skip = stop < duration and stop - heard < duration - position
@@ -206,11 +208,11 @@ def _listen(out: Rows, row: int, person: Person, listener: int, at: int, world: 
     person.left -= 1
     if is_skip:
         row = _tell(out, row, person, listener, at, track, SKIP, position, stretch, NONE, FORWARDED)
-    elif person.left == 0 or _uniform(person) < habits.reported:
-        end = LEFT if person.left == 0 and _uniform(person) < 0.3 else HEARD
+    elif person.left == 0 or uniform(person) < habits.reported:
+        end = LEFT if person.left == 0 and uniform(person) < 0.3 else HEARD
         row = _tell(out, row, person, listener, at, track, PAUSE, position, stretch, NONE, end)
     person.reason = FORWARD if is_skip else DONE
-    return row, at + int((300 if is_skip else 900) * (0.5 + _uniform(person)))
+    return row, at + int((300 if is_skip else 900) * (0.5 + uniform(person)))
 
 
 @kernel
@@ -232,7 +234,7 @@ def advance(
                 _sit_down(person, world, at)
             row, at = _listen(out, row, person, listener, at, world)
             if person.left == 0:
-                at = at + 1_000 + int(29_000 * _uniform(person)) if person.share == 0 else _come_back(person, world, at)
+                at = at + 1_000 + int(29_000 * uniform(person)) if person.share == 0 else _come_back(person, world, at)
             next_ms[listener] = at if at < person.until else NEVER
     return row, len(people)
 

@@ -61,6 +61,7 @@ class World(NamedTuple):
     scene: npt.NDArray[np.int16]
     by_scene: npt.NDArray[np.int32]
     running: npt.NDArray[np.float64]
+    guide: npt.NDArray[np.int32]
     scene_shares: npt.NDArray[np.float64]
     fresh: npt.NDArray[np.int32]
     fresh_running: npt.NDArray[np.float64]
