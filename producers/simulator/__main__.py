@@ -33,7 +33,7 @@ BACKFILL_MAX_EVENTS = 240_000
 CHUNK = 50_000
 """Events that are encoded together, and between two looks at the stop signal."""
 
-_LOOK_AGAIN_S = 0.1
+_LOOK_AGAIN_S = 0.2
 _ATTEMPTS, _ATTEMPT_S = 10, 0.2
 
 

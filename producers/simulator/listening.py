@@ -85,6 +85,7 @@ def _sit_down(person: Person, world: World, at: int) -> None:
     mood = uniform(person)
     person.scene = person.loves[0] if mood < _LOVES[0] else person.loves[1] if mood < _LOVES[1] else person.loves[2]
     person.shuffle = uniform(person) < habits.shuffle
+    person.private = uniform(person) < habits.private
     person.online = at
     if uniform(person) < person.offline:
         person.online = at + int(wait(person, habits.offline_ms))
@@ -159,7 +160,7 @@ def _tell(
     told.listener, told.session, told.track, told.skew = listener, person.sessions, track, person.skew
     told.kind, told.position, told.heard = kind, int(position), int(heard)
     told.reason_start, told.reason_end, told.shuffle, told.fault = reason_start, reason_end, person.shuffle, 0
-    told.number = 0
+    told.number, told.private = 0, person.private
     return row + 1
 
 

@@ -57,4 +57,5 @@ def habits(scenario: Scenario, catalogue: Catalogue, loves: npt.NDArray[np.int16
     found["focus"], found["offline_ms"] = behaviour.favourite_genre, behaviour.offline_minutes * 60_000
     found["pause"], found["seek"] = behaviour.pause / USUAL_LISTEN_MS, behaviour.seek / USUAL_LISTEN_MS
     found["like"], found["share"] = behaviour.like * act, behaviour.share * act
+    found["private"] = behaviour.incognito
     return found

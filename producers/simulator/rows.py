@@ -24,6 +24,7 @@ ROW = np.dtype(
         ("reason_end", "i1"),
         ("shuffle", "?"),
         ("offline", "?"),
+        ("private", "?"),
         ("fault", "i1"),  # 0: none
     ],
     align=True,

@@ -47,7 +47,7 @@ class Country(_Section):
 
 
 class Behaviour(_Section):
-    """How people listen. Probabilities are per listen, `offline` per session.
+    """How people listen. Probabilities are per listen, `offline` and `incognito` per session.
 
     `skip` is the share of listens that are skipped (when: `world.SKIP_MS`), `skip_on` that on some devices.
     """
@@ -61,6 +61,7 @@ class Behaviour(_Section):
     like: Share = 0.03
     share: Share = 0.006
     shuffle: Share = 0.35
+    incognito: Share = 0.01
     offline: Share = 0.01
     offline_minutes: Weight = 30
     completion_reported: Share = 0.9

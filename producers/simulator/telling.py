@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from producers.event import EVENT_TYPES
 from producers.simulator.catalogue import Catalogue
@@ -50,13 +51,15 @@ class Teller:
         person = {name: column[listener] for name, column in self._of_person.items()}
         plays, skew = rows["kind"] == PLAY, rows["skew"].astype(np.int64)
         session = listener.astype(np.int64) << 32 | rows["session"].astype(np.int64)
+        open_ = pa.array(~rows["private"])
         columns: dict[str, pa.Array] = {
-            "event_id": behind(f"{self._run}-", hexadecimal(rows["number"], 12)),
+            "event_id": self.event_ids(rows),
             "event_type": _coded(rows["kind"], self._types),
             "track_id": _coded(track, catalogue.track_ids),
             "timestamp": pa.array(rows["at"]),
             "platform": _coded(np.zeros(n, np.int32), self._platform),
-            "session_id": behind(f"{self._run}-s", hexadecimal(session, 16)),
+            "session_id": pc.if_else(open_, behind(f"{self._run}-s", hexadecimal(session, 16)), None),
+            "incognito": pa.array(rows["private"], mask=~rows["private"]),
             "device": _coded(person["device"], self._devices),
             "country": _coded(person["country"], self._countries),
             "app_version": _coded(person["version"], self._versions),
@@ -84,6 +87,10 @@ class Teller:
         if client.shuffle:
             columns["shuffle"] = pa.array(rows["shuffle"])
         return pa.record_batch(columns)
+
+    def event_ids(self, rows: Rows) -> pa.LargeStringArray:
+        """The same whenever the plan is told."""
+        return behind(f"{self._run}-", hexadecimal(rows["number"], 12))
 
     def client_events(self, rows: Rows, users: Iterable[str]) -> list[dict[str, Any]]:
         """The same as objects, each with its user, and without what is not told."""

@@ -33,13 +33,13 @@ PERSON = np.dtype(
         ("scene", "i2"),  # of the session
         ("reason", "i1"),
         ("shuffle", "?"),
+        ("private", "?"),
     ],
     align=True,
 )
-HABITS = np.dtype(
-    [(name, "f8") for name in ("tracks", "session_ms", "skip", "resume", "shuffle", "reported", "focus", "offline_ms")]
-    + [(name, "f8") for name in ("pause", "seek", "like", "share")]  # per ms of listening
-)
+_HABITS = ("tracks", "session_ms", "skip", "resume", "shuffle", "reported", "focus", "offline_ms", "private")
+_PER_MS_OF_LISTENING = ("pause", "seek", "like", "share")
+HABITS = np.dtype([(name, "f8") for name in (*_HABITS, *_PER_MS_OF_LISTENING)])
 Person = Any
 """A row of PERSON, which numba reads and writes by attribute."""
 

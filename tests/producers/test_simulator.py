@@ -143,7 +143,8 @@ def test_nobody_listens_twice_at_once() -> None:
     """No listener has two sessions that overlap."""
     spans: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for event in dicts(plan("custom", events=60_000)):
-        if isinstance(event.get("timestamp"), int) and event["timestamp"] < 2 * START and event.get("user_id"):
+        is_whole = {"user_id", "session_id"} <= event.keys() and isinstance(event.get("timestamp"), int)
+        if is_whole and event["timestamp"] < 2 * START:
             spans[event["user_id"]][event["session_id"]].append(event["timestamp"])
     for sessions in spans.values():
         ordered = sorted((min(times), max(times)) for times in sessions.values())
