@@ -28,6 +28,9 @@ from schemas.reasons import BadRecordError
 from schemas.settings import Settings, settings
 
 RATE = 200.0
+RATE_MIN, SPAN_S = 20.0, 3_600
+"""A run with an end tells an hour, so that sessions end in it too; few events less, and very many more."""
+
 BACKFILL_MS = 1_200_000
 BACKFILL_MAX_EVENTS = 240_000
 CHUNK = 50_000
@@ -57,7 +60,11 @@ def parser() -> argparse.ArgumentParser:
     add = arguments.add_argument
     add("--scenario", default="spotify", help=f"one of {', '.join(NAMES)}")
     add("--config", type=Path, help="a scenario file of one's own (YAML)")
-    add("--rate", type=_positive, help=f"events per second, at real pace (event time: {RATE:g} when not given)")
+    add(
+        "--rate",
+        type=_positive,
+        help=f"events per second, at real pace (without it: {RATE:g} live, or --events at once)",
+    )
     add("--events", type=int, help="how many; without it the simulation runs until it is stopped")
     add("--seed", type=int, default=1, help="another seed, another crowd")
     add("--start", type=_time, help="event time of the first event, ISO 8601 with a zone")
@@ -73,7 +80,8 @@ def parser() -> argparse.ArgumentParser:
 
 def plan_of(options: argparse.Namespace, now: int) -> tuple[Plan, int | None]:
     """The plan, and the event time that stands for now: events after it wait (None: nothing waits)."""
-    rate, live = options.rate or RATE, options.events is None
+    live = options.events is None
+    rate = options.rate or (RATE if live else min(RATE, max(RATE_MIN, options.events / SPAN_S)))
     if options.start is not None:
         start = options.start
     elif live:

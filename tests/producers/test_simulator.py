@@ -186,9 +186,11 @@ def test_live_incidents_come_again() -> None:
 
 
 def test_the_arguments_say_when_time_begins() -> None:
-    """With --events it ends at now; with --rate it begins now; live it begins 20 minutes ago and waits for now."""
+    """With --events an hour ends at now; with --rate it begins now; live it begins 20 minutes ago and waits for now."""
     cases = {
-        "--events 2000": (START - 10_000, None),
+        "--events 2000": (START - 100_000, None),
+        "--events 200000": (START - 3_600_000, None),
+        "--events 1000000": (START - 5_000_000, None),
         "--events 2000 --rate 100": (START, START),
         "": (START - 1_200_000, START),
         "--rate 50": (START - 1_200_000, START),
