@@ -10,15 +10,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from producers.collector.clock import TOLERANCE_MS
 from producers.event import EVENT_TYPES
 from producers.simulator.catalogue import Catalogue
 from producers.simulator.rows import Rows
 from producers.simulator.scenario import Scenario
 from producers.simulator.texts import behind, hexadecimal
 from producers.simulator.world import PLAY, REASONS_END, REASONS_START
-
-CLOCK_REPAIRED_MS = 2_000
-"""A device's clock that is off by more is repaired by the collector, for which the simulator stands too."""
 
 ONLY_THE_DOOR = ("device_timestamp",)
 """Columns that no client tells."""
@@ -43,20 +41,21 @@ class Teller:
 
         `cities` has what is told instead of each of `self.cities`.
 
-        `timestamp` is when it happened, as the collector repairs it; a device whose clock is wrong stands by its own
-        in `device_timestamp`, and in `sent_at`.
+        `timestamp` is as the collector repairs it, for which the simulator stands too: a device whose clock is clearly
+        wrong has its own time in `device_timestamp`, and in `sent_at`.
         """
         client, catalogue, n = self._client, self._catalogue, len(rows)
         listener, track = np.ascontiguousarray(rows["listener"]), np.ascontiguousarray(rows["track"])
         person = {name: column[listener] for name, column in self._of_person.items()}
         plays, skew = rows["kind"] == PLAY, rows["skew"].astype(np.int64)
         session = listener.astype(np.int64) << 32 | rows["session"].astype(np.int64)
+        is_repaired = np.abs(skew) > TOLERANCE_MS
         open_ = pa.array(~rows["private"])
         columns: dict[str, pa.Array] = {
             "event_id": self.event_ids(rows),
             "event_type": _coded(rows["kind"], self._types),
             "track_id": _coded(track, catalogue.track_ids),
-            "timestamp": pa.array(rows["at"]),
+            "timestamp": pa.array(rows["at"] + np.where(is_repaired, 0, skew)),
             "platform": _coded(np.zeros(n, np.int32), self._platform),
             "session_id": pc.if_else(open_, behind(f"{self._run}-s", hexadecimal(session, 16)), None),
             "incognito": pa.array(rows["private"], mask=~rows["private"]),
@@ -67,7 +66,7 @@ class Teller:
             "sent_at": pa.array(rows["arrival"] + skew),
             "ms_played": pa.array(rows["heard"], mask=rows["heard"] < 0),
             "offline": pa.array(rows["offline"], mask=~rows["offline"]),
-            "device_timestamp": pa.array(rows["at"] + skew, mask=np.abs(skew) < CLOCK_REPAIRED_MS),
+            "device_timestamp": pa.array(rows["at"] + skew, mask=~is_repaired),
             "track_name": _coded(catalogue.title[track], catalogue.titles, plays),
             "artist_name": _coded(catalogue.artist[track], catalogue.artists, plays),
             "duration_ms": pa.array(catalogue.duration_ms[track], mask=~plays),
