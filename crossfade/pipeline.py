@@ -12,7 +12,7 @@ from typing import Any
 from crossfade import home, kafka, ports
 from crossfade.board import Board
 from crossfade.problem import ProblemError
-from crossfade.stages import INTERNAL_PORT_FIELDS, Stage, stages_of
+from crossfade.stages import INTERNAL_PORT_FIELDS, SOURCE_PORT_FIELD, Stage, stages_of
 from crossfade.supervisor import Supervised, last_words, stop
 from schemas.kafka import wait_for_broker
 from schemas.settings import HOME, Settings
@@ -102,13 +102,15 @@ class Pipeline:
         return {s.name: s.address(self.settings) for s in stages_of(self.settings) if s.name in self.stages}
 
     def endpoints(self) -> dict[str, Any]:
-        """Settings that other commands need to find this run."""
-        names = ("kafka_bootstrap_servers", "web_port", "collector_port", "workers", *INTERNAL_PORT_FIELDS)
+        """Settings that other commands need to find this run; one that is a source takes a port of its own."""
+        ports = (name for name in INTERNAL_PORT_FIELDS if name != SOURCE_PORT_FIELD)
+        names = ("kafka_bootstrap_servers", "web_port", "collector_port", "workers", *ports)
         return {name: getattr(self.settings, name) for name in names}
 
     def environment(self) -> dict[str, str]:
         """What the stages have to know beyond what they inherit: where this run put things."""
-        stated = {f"CROSSFADE_{name.upper()}": str(value) for name, value in self.endpoints().items()}
+        known = {**self.endpoints(), SOURCE_PORT_FIELD: getattr(self.settings, SOURCE_PORT_FIELD)}
+        stated = {f"CROSSFADE_{name.upper()}": str(value) for name, value in known.items()}
         return {
             **stated,
             "KAFKA_BOOTSTRAP_SERVERS": self.settings.kafka_bootstrap_servers,

@@ -33,6 +33,7 @@ from schemas.settings import Settings
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Crossfade collector</title>
+<link rel="icon" href="data:,">
 <link rel="stylesheet" href="/docs/assets/swagger-ui.css"></head>
 <body><div id="swagger-ui"></div>
 <script src="/docs/assets/swagger-ui-bundle.js"></script><script src="/docs/start.js"></script></body></html>

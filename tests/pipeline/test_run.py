@@ -148,12 +148,17 @@ def test_a_recording_with_duplicates_and_broken_lines(start: Callable[..., Run],
     assert again["deduplicated"] == 20 + 323
 
 
-def test_ctrl_c_stops_everything_within_five_seconds(start: Callable[..., Run]) -> None:
-    """SIGINT while events flow: status 0, no process left, no endpoints, and the data stays."""
+def test_ctrl_c_stops_everything_within_five_seconds(start: Callable[..., Run], tmp_path: Path) -> None:
+    """While events flow a command beside it does its work; SIGINT: status 0, no process left, and the data stays."""
     run = start("--scenario", "spotify", name="data")
     assert run.process.stdout is not None
     lines = iter(run.process.stdout.readline, "")
     assert any(" sinks up" in line for line in lines)
+    history = tmp_path / "history.json"
+    history.write_text('[{"endTime": "2024-01-01 10:00", "artistName": "a", "trackName": "t", "msPlayed": 60000}]')
+    command = [sys.executable, "-m", "crossfade", "import", str(history), "--format", "json"]
+    done = subprocess.run(command, cwd=ROOT, env=run.environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, json.loads(done.stdout)["imported"]) == (0, 1), done.stderr
     family = run.family()
     assert len(family) >= 6
     began = time.monotonic()
