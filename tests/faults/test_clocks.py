@@ -42,6 +42,7 @@ def with_wild_clocks(log: GeneratedLog, share: float) -> None:
         truth.with_columns(pl.col("timestamp") + pl.col("jump").fill_null(0)).drop("jump").write_parquet(path)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(150)
 def test_devices_clocks_jump(rig: Callable[..., Rig]) -> None:
     """Days back, minutes ahead, and days ahead past the door: judged by the log alone, by worker and sink alike."""
