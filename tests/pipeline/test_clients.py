@@ -149,8 +149,6 @@ def test_killed_and_offline_every_event_is_in_kafka_and_in_order(kafka: Settings
 
 def test_a_page_delivers_to_the_real_collector(kafka: Settings, tmp_path: Path) -> None:
     """From another origin, by fetch and by beacon, each event is in Kafka; the next visit doubles none."""
-    if "collector_cors_origins" not in Settings.model_fields:
-        pytest.skip("this collector knows no origins")
     if CHROMIUM is None:
         pytest.skip("no chromium or google-chrome on this machine")
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
