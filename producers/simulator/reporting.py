@@ -37,7 +37,7 @@ def _show(found: Report) -> None:
     for name in ("what", "target", "measured", "tolerance", "ok", "source"):
         table.add_column(name, justify="right" if name in ("target", "measured", "tolerance") else "left")
     for one in found.targets:
-        figures = (f"{one.target:g} {one.unit}", f"{one.measured:.3g} {one.unit}", f"{one.tolerance:g}")
+        figures = (f"{one.target:.3g} {one.unit}", f"{one.measured:.3g} {one.unit}", f"{one.tolerance:g}")
         table.add_row(one.name, *figures, "yes" if one.ok else "NO", one.source)
     Console().print(table)
 
