@@ -29,6 +29,7 @@ MARKS = {
     "device": ["device"],
 }
 """What the parts of the worker tell events apart by."""
+_TWICE = ("track", "user")
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 _SLOTS_MIN = 64
 
@@ -81,7 +82,7 @@ def marked(frame: pl.DataFrame) -> pl.DataFrame:
     """
     hashed = Hashed(frame, list(dict.fromkeys(name for names in MARKS.values() for name in names)))
     found = {mark: hashed.of(names) for mark, names in MARKS.items()}
-    again = {f"{mark}_again": found[mark].second for mark in ("track", "user")}
+    again = {f"{mark}_again": found[mark].second for mark in _TWICE}
     columns = {**{mark: one.first for mark, one in found.items()}, **again}
     return frame.with_columns(pl.Series(f"_{name}", column) for name, column in columns.items())
 
@@ -89,7 +90,7 @@ def marked(frame: pl.DataFrame) -> pl.DataFrame:
 def mark(frame: pl.DataFrame, name: str) -> Hashes:
     """The hashes of a mark: two of a track or user, one of anything else."""
     first = frame[f"_{name}"].to_numpy()
-    return Hashes(first, frame[f"_{name}_again"].to_numpy() if name in ("track", "user") else first)
+    return Hashes(first, frame[f"_{name}_again"].to_numpy() if name in _TWICE else first)
 
 
 class Codes:

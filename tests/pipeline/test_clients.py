@@ -11,7 +11,6 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from producers.client.store import Store
 from producers.identity import pseudonyms
 from schemas import topics
 from schemas.settings import HOME, Settings
+from tests.pipeline import test_collector
 from tests.pipeline.test_collector import free_port, records
 from tests.producers.browser import CHROMIUM, QUIET, pages
 
@@ -45,35 +45,9 @@ KEPT_WITHIN_S = 0.5
 
 @contextlib.contextmanager
 def collector(kafka: Settings, data_dir: Path, port: int, **environment: str) -> Iterator[str]:
-    """Runs the collector on this port and gives its url; it stops as when it is asked to."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "producers.collector"],
-        cwd=HOME,
-        env={
-            **os.environ,
-            "KAFKA_BOOTSTRAP_SERVERS": kafka.kafka_bootstrap_servers,
-            "CROSSFADE_DATA_DIR": str(data_dir),
-            "CROSSFADE_COLLECTOR_PORT": str(port),
-            **environment,
-        },
-        stderr=subprocess.DEVNULL,
-    )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        end = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/healthz", timeout=5):
-                break
-            assert process.poll() is None
-            assert time.monotonic() < end
-            time.sleep(0.05)
-        yield url
-    finally:
-        process.terminate()
-        try:
-            process.wait(10)
-        finally:
-            process.kill()
+    """Runs the collector on this port and gives its url."""
+    with test_collector.collector(kafka, data_dir, port=port, **environment):
+        yield f"http://127.0.0.1:{port}"
 
 
 def key_in(data_dir: Path) -> str:

@@ -60,10 +60,10 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def collector(
-    settings: Settings, data_dir: Path, log: Path | None = None, **environment: str
+    settings: Settings, data_dir: Path, log: Path | None = None, port: int | None = None, **environment: str
 ) -> Iterator[httpx.Client]:
     """Runs the collector and gives a client that has its key; checks that it stops cleanly, and keeps what it logs."""
-    port = free_port()
+    port = port or free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "producers.collector"],
         cwd=HOME,

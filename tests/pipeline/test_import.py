@@ -16,17 +16,10 @@ import pytest
 from schemas.settings import HOME, Settings
 from sinks.ledger import Ledger, balance
 from tests.pipeline.test_sink import sink
+from tests.producers.test_importers_command import ROW
 from tests.sinks.conftest import free_port
 from warehouse.runner import Reader, WarehouseError, reader
 
-ROW: dict[str, Any] = {
-    "ts": "2023-03-19T18:31:37Z",
-    "ms_played": 174_424,
-    "master_metadata_track_name": "Lanterns",
-    "master_metadata_album_artist_name": "Paper Lakes",
-    "spotify_track_uri": "spotify:track:0000000000000000000042",
-    "reason_end": "trackdone",
-}
 SCROBBLES = "Artist,Track,Album,Time\nPaper Lakes,Lanterns,Harbor,1700000000\nPaper Lakes,Lanterns,Harbor,soon\n"
 
 
