@@ -155,7 +155,7 @@ class Layout:
         """
         rows = len(values)
         numbers = np.zeros((self._numbers, rows), np.int64)
-        views = np.zeros((self._texts, rows, 4), np.uint32)
+        views = np.zeros((self._texts, rows, 2), np.uint64)
         present = np.zeros((len(self._parts), rows), np.bool_)
         right = np.empty(rows, np.bool_)
         data = run_of(values.data)
@@ -178,7 +178,7 @@ class Layout:
         return pl.DataFrame(schema=self.schema)
 
 
-def _texts(part: _Part, views: npt.NDArray[np.uint32], data: Bytes, valid: Bools | None) -> pl.Series:
+def _texts(part: _Part, views: npt.NDArray[np.uint64], data: Bytes, valid: Bools | None) -> pl.Series:
     kind = pa.string_view() if part.kind == TEXT else pa.binary_view()
     if valid is not None and not valid.any():
         return pl.Series(part.name, [None], part.dtype).new_from_index(0, len(views))

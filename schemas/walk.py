@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from schemas.kernel import kernel
+from schemas.kernel import kernel, part
 
 Bytes = npt.NDArray[np.uint8]
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
-Views = npt.NDArray[np.uint32]
+Views = npt.NDArray[np.uint64]
 
 TEXT, BYTES, NUMBER, BOOLEAN, FIXED = range(5)
 KIND, PLACE, BRANCH, LEAST, MOST = range(5)
@@ -20,9 +20,9 @@ LEAST and MOST: of a number its range; of what has a fixed size, MOST is that si
 """
 
 _INLINE_MAX = 12
-_KEPT = np.array([0, 0xFF, 0xFFFF, 0xFFFFFF, 0xFFFFFFFF], np.uint32)
-_HIGH = np.uint32(0x80808080)
-_SEVEN, _LAST_SHIFT, _ONE = np.uint64(7), np.uint64(63), np.uint64(1)
+_KEPT = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
+_HIGH = np.uint64(0x8080808080808080)
+_SEVEN, _LAST_SHIFT, _HALF, _ONE = np.uint64(7), np.uint64(63), np.uint64(32), np.uint64(1)
 
 
 def run_of(data: bytes | memoryview) -> Bytes:
@@ -70,18 +70,31 @@ def all_start_with(data: Bytes, starts: Ints, ends: Ints, prefix: Bytes) -> bool
     return True
 
 
-@kernel
-def _word(data: Bytes, at: int) -> np.uint32:
-    """Four bytes as a number, the lowest first: one instruction, as the compiler finds."""
-    low = np.uint32(data[at]) | np.uint32(data[at + 1]) << np.uint32(8)
-    return low | np.uint32(data[at + 2]) << np.uint32(16) | np.uint32(data[at + 3]) << np.uint32(24)
+@part
+def _long(data: Bytes, at: int) -> np.uint64:
+    """Eight bytes as a number, the lowest first: one instruction, as the compiler finds."""
+    place, found = np.uint64(at), np.uint64(0)
+    for i in range(8):
+        found |= np.uint64(data[place + np.uint64(i)]) << np.uint64(8 * i)
+    return found
+
+
+@part
+def _is_ascii(data: Bytes, at: int, size: int) -> bool:
+    """Whether the bytes are ASCII; says no to a short text at the very end of the data."""
+    if size >= 8:
+        last = at + size - 8
+        bits = _long(data, last)
+        while at < last:
+            bits |= _long(data, at)
+            at += 8
+        return bits & _HIGH == 0
+    return at + 8 <= len(data) and _long(data, at) & _KEPT[size] & _HIGH == 0
 
 
 @kernel
 def is_utf8(data: Bytes, at: int, end: int) -> bool:
     """Whether the bytes are UTF-8 (Unicode 16, table 3-7: no surrogates, nothing overlong)."""
-    while at + 4 <= end and _word(data, at) & _HIGH == 0:
-        at += 4
     while at < end:
         lead = data[at]
         at += 1
@@ -123,18 +136,16 @@ def _bits(data: Bytes, at: int, size: int) -> int:
     return bits
 
 
-@kernel
+@part
 def _view(data: Bytes, at: int, size: int, views: Views, place: int, row: int) -> None:
-    """Arrow's view of a text: its length, then itself when it is short, else its first bytes, buffer and place."""
-    views[place, row, 0] = size
+    """Arrow's view of a text: its length, then itself when it is short, else its first bytes, buffer 0 and place."""
     if size > _INLINE_MAX:
-        views[place, row, 1], views[place, row, 2], views[place, row, 3] = _word(data, at), 0, at
+        first, rest = _long(data, at), np.uint64(at) << _HALF
     elif at + _INLINE_MAX <= len(data):
-        for word in range(3):
-            views[place, row, word + 1] = _word(data, at + 4 * word) & _KEPT[min(max(size - 4 * word, 0), 4)]
+        first, rest = _long(data, at) & _KEPT[min(size, 4)], _long(data, at + 4) & _KEPT[max(size - 4, 0)]
     else:
-        for word in range(3):
-            views[place, row, word + 1] = _bits(data, at + 4 * word, min(4, size - 4 * word))
+        first, rest = np.uint64(_bits(data, at, min(size, 4))), np.uint64(_bits(data, at + 4, max(size - 4, 0)))
+    views[place, row, 0], views[place, row, 1] = np.uint64(size) | first << _HALF, rest
 
 
 @kernel
@@ -143,7 +154,7 @@ def walk(
 ) -> None:
     """Walks the records that stand in `data` from `starts` to `ends`, by a program with a row for each field.
 
-    Fills `numbers` (places, records), `views` (places, records, 4), `present` (fields, records), and `right`: whether
+    Fills `numbers` (places, records), `views` (places, records, 2), `present` (fields, records), and `right`: whether
     a record is, to the byte, what an encoder writes. Where nothing is present nothing is written; of a record that is
     not right nothing else is said.
     """
@@ -165,7 +176,7 @@ def walk(
                 if at < 0 or size < 0 or size > end - at:
                     at = -1
                     break
-                if kind == TEXT and not is_utf8(data, at, at + size):
+                if kind == TEXT and not _is_ascii(data, at, size) and not is_utf8(data, at, at + size):
                     at = -1
                     break
                 if place >= 0:
