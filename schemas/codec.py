@@ -14,7 +14,7 @@ import polars as pl
 
 from schemas.layout import Field, Layout, Values
 from schemas.reasons import BadRecordError, Reason
-from schemas.walk import Ints, all_start_with, run_of
+from schemas.walk import Ints
 from schemas.writers import Prefix, Writer, Writers, bare, schema, unknown_schema
 
 __all__ = ["Codec", "Columns", "Prefix", "schema"]
@@ -99,9 +99,11 @@ class Codec:
         values = values if isinstance(values, Values) else Values.of(values)
         if not len(values):
             return Columns(self.empty(), np.zeros(0, np.int64), [])
-        found = _Found()
-        for start, own in _by_writer(values).items():
-            rows = own
+        found, left = _Found(), np.arange(len(values))
+        mostly = self.writers.built_in(Prefix.of(values[0]))
+        if mostly is not None and mostly.known_from is None and not mostly.resolution.problems:
+            left = self._read(mostly, values, left, found)
+        for start, rows in _by_writer(values, left).items():
             try:
                 writer = self.writers.find(start or values[int(rows[0])])
             except BadRecordError as error:
@@ -110,28 +112,25 @@ class Codec:
             if writer.known_from is not None and place is not None:
                 known = np.array([writer.knows(*place(i)) for i in rows.tolist()], np.bool_)
                 found.bad += [(i, unknown_schema(values[i])) for i in rows[~known].tolist()]
-                rows = rows[known]
-            self._read(writer, values, rows, found)
+                rows = rows[known]  # noqa: PLW2901
+            self._judge(writer, values, self._read(writer, values, rows, found), found)
         found.bad.sort(key=lambda one: one[0])
         return Columns(*self._assembled(found.pieces), found.bad, found.singly)
 
-    def _read(self, writer: Writer, values: Values, rows: Ints, found: _Found) -> None:
-        """Values of one writer."""
+    def _read(self, writer: Writer, values: Values, rows: Ints, found: _Found) -> Ints:
+        """Takes the values at these places that are plainly right records of a writer; returns the other places."""
         if not writer.is_columnar:
-            self._judge(writer, values, rows, found)
-            return
+            return rows
         layout = self._layout if writer.is_reader else writer.layout
-        frame, right = layout.read(values if len(rows) == len(values) else values.take(rows), writer.prefix.size)
+        frame, right = layout.read(values if len(rows) == len(values) else values.take(rows), writer.prefix.data)
         if not right.all():
             frame = frame.filter(pl.Series(right))
         columns, doubtful = writer.project(frame)
         columns = columns.select(self._layout.schema.names())
-        plain = rows[right]
         if doubtful is not None:
             columns, right[right] = columns.filter(~pl.Series(doubtful)), ~doubtful
-            plain = rows[right]
-        found.pieces.append((plain, columns))
-        self._judge(writer, values, rows[~right], found)
+        found.pieces.append((rows[right], columns))
+        return rows[~right]
 
     def _judge(self, writer: Writer, values: Values, rows: Ints, found: _Found) -> None:
         """One value after the other, by fastavro."""
@@ -176,15 +175,13 @@ class _Found:
     singly: int = 0
 
 
-def _by_writer(values: Values) -> dict[bytes, Ints]:
-    """Places of the values by what they start with; mostly it is the same for all."""
-    first = Prefix.of(values[0])
-    if first and all_start_with(run_of(values.data), values.starts, values.ends, run_of(first)):
-        return {first: np.arange(len(values))}
+def _by_writer(values: Values, rows: Ints) -> dict[bytes, Ints]:
+    """Places of some values by what they start with."""
     places: defaultdict[bytes, list[int]] = defaultdict(list)
-    for i, (start, end) in enumerate(zip(values.starts.tolist(), values.ends.tolist(), strict=True)):
+    for i in rows.tolist():
+        start, end = int(values.starts[i]), int(values.ends[i])
         places[Prefix.of(bytes(values.data[start : min(start + Prefix.BYTES_MAX, end)]))].append(i)
-    return {start: np.array(rows, np.int64) for start, rows in places.items()}
+    return {start: np.array(found, np.int64) for start, found in places.items()}
 
 
 def _read(parsed: Any, body: bytes) -> Any:

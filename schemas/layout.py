@@ -147,10 +147,11 @@ class Layout:
             [[part.kind, place, part.branch, part.least, part.most] for part, place in rows], np.int64
         ).reshape(-1, 5)
 
-    def read(self, values: Values, skip: int = 0) -> tuple[pl.DataFrame, Bools]:
-        """(columns, which values are right), of records that begin `skip` bytes after the start of each value.
+    def read(self, values: Values, prefix: bytes = b"") -> tuple[pl.DataFrame, Bools]:
+        """(columns, which values are right), of records behind a prefix.
 
-        A value is right when it is, to the byte, what an encoder writes; the row of one that is not means nothing.
+        A value is right when it is, to the byte, the prefix and what an encoder writes; the row of one that is not
+        means nothing.
         The texts stay where they are: who keeps some of them for long copies them, or keeps all.
         """
         rows = len(values)
@@ -159,7 +160,7 @@ class Layout:
         present = np.zeros((len(self._parts), rows), np.bool_)
         right = np.empty(rows, np.bool_)
         data = run_of(values.data)
-        walk(data, values.starts + skip, values.ends, self._program, numbers, views, present, right)
+        walk(data, values.starts, values.ends, run_of(prefix), self._program, numbers, views, present, right)
         if not right.all():  # nothing of a broken record may be taken for a place in the bytes
             views[:, ~right] = 0
             numbers[:, ~right] = 0

@@ -57,19 +57,6 @@ def varint(data: Bytes, at: int, end: int) -> tuple[int, int]:
     return int(np.int64(raw >> _ONE)) ^ -int(np.int64(raw & _ONE)), at + 1
 
 
-@kernel
-def all_start_with(data: Bytes, starts: Ints, ends: Ints, prefix: Bytes) -> bool:
-    """Whether each value begins with these bytes."""
-    for row in range(len(starts)):
-        at = starts[row]
-        if ends[row] - at < len(prefix):
-            return False
-        for i in range(len(prefix)):
-            if data[at + i] != prefix[i]:
-                return False
-    return True
-
-
 @part
 def _long(data: Bytes, at: int) -> np.uint64:
     """Eight bytes as a number, the lowest first: one instruction, as the compiler finds."""
@@ -88,8 +75,8 @@ def _is_ascii(data: Bytes, at: int, size: int) -> bool:
         while at < last:
             bits |= _long(data, at)
             at += 8
-        return bits & _HIGH == 0
-    return at + 8 <= len(data) and _long(data, at) & _KEPT[size] & _HIGH == 0
+        return bool(bits & _HIGH == 0)
+    return at + 8 <= len(data) and bool(_long(data, at) & _KEPT[size] & _HIGH == 0)
 
 
 @kernel
@@ -148,19 +135,38 @@ def _view(data: Bytes, at: int, size: int, views: Views, place: int, row: int) -
     views[place, row, 0], views[place, row, 1] = np.uint64(size) | first << _HALF, rest
 
 
+@part
+def _starts_with(data: Bytes, at: int, end: int, prefix: Bytes) -> bool:
+    differs = end - at < len(prefix)
+    for i in range(0 if differs else len(prefix)):
+        differs |= data[at + i] != prefix[i]
+    return not differs
+
+
 @kernel
 def walk(
-    data: Bytes, starts: Ints, ends: Ints, program: Ints, numbers: Ints, views: Views, present: Bools, right: Bools
+    data: Bytes,
+    starts: Ints,
+    ends: Ints,
+    prefix: Bytes,
+    program: Ints,
+    numbers: Ints,
+    views: Views,
+    present: Bools,
+    right: Bools,
 ) -> None:
     """Walks the records that stand in `data` from `starts` to `ends`, by a program with a row for each field.
 
     Fills `numbers` (places, records), `views` (places, records, 2), `present` (fields, records), and `right`: whether
-    a record is, to the byte, what an encoder writes. Where nothing is present nothing is written; of a record that is
-    not right nothing else is said.
+    a record begins with the prefix and is, to the byte, what an encoder writes. Where nothing is present nothing is
+    written; of a record that is not right nothing else is said.
     """
     for row in range(len(starts)):
         at, end = int(starts[row]), int(ends[row])
         right[row] = False
+        if not _starts_with(data, at, end, prefix):
+            continue
+        at += len(prefix)
         for field in range(len(program)):
             kind, place, branch = program[field, KIND], program[field, PLACE], program[field, BRANCH]
             if branch >= 0:

@@ -16,7 +16,7 @@ from schemas.layout import Layout, Values
 from schemas.reasons import BadRecordError, Reason
 from schemas.settings import Settings
 from schemas.topics import topics
-from schemas.walk import is_utf8, varint
+from schemas.walk import varint
 
 NAMES = [topic.schema for topic in topics(Settings()) if topic.schema]
 text = st.text(max_size=12)
@@ -67,27 +67,31 @@ def test_columns_are_what_fastavro_reads(name: str, registry_id: int | None, dat
 def test_each_record_ends_where_it_ends(name: str, data: st.DataObject) -> None:
     """A record is right between its own ends alone: a byte less or more, and it is not; its neighbours stay right."""
     codec = Codec(name)
-    layout, skip = Layout(codec.fields), codec.prefixes[0].size
+    layout, prefix = Layout(codec.fields), codec.prefixes[0].data
     records = data.draw(st.lists(values_of({"type": "record", "fields": codec.fields}), min_size=1, max_size=5))
     values = Values.of([codec.encode(record) for record in records])
-    assert layout.read(values, skip)[1].all()
+    assert layout.read(values, prefix)[1].all()
     row = data.draw(st.integers(0, len(records) - 1))
     moved = values.ends.copy()
     moved[row] += -1 if row == len(records) - 1 else data.draw(st.sampled_from([-1, 1]))
-    right = layout.read(Values(values.data, values.starts, moved), skip)[1]
+    right = layout.read(Values(values.data, values.starts, moved), prefix)[1]
     assert right.tolist() == [i != row for i in range(len(records))]
 
 
-@given(st.binary(max_size=8))
-@settings(max_examples=500, deadline=None)
-def test_text_is_utf8_when_python_says_so(data: bytes) -> None:
-    """The kernel's judgement of UTF-8 is that of bytes.decode."""
+@given(st.one_of(st.text(max_size=15).map(str.encode), st.binary(max_size=63)), st.booleans())
+@settings(max_examples=1000, deadline=None)
+def test_text_is_utf8_when_python_says_so(data: bytes, is_last: bool) -> None:
+    """A text is right when bytes.decode takes it, and is read as that, also where nothing stands behind it."""
+    value = bytes([2 * len(data)]) + data
+    values = Values.of([value] if is_last else [value, bytes(20)])
+    frame, right = Layout([{"name": "it", "type": "string"}]).read(values)
     try:
-        data.decode()
-        expected = True
+        expected = data.decode()
     except UnicodeDecodeError:
-        expected = False
-    assert is_utf8(np.frombuffer(data, np.uint8), 0, len(data)) == expected
+        assert not right[0]
+    else:
+        assert right[0]
+        assert frame["it"][0] == expected
 
 
 @given(st.integers(-(2**63), 2**63 - 1), st.binary(max_size=12))
