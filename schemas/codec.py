@@ -14,7 +14,7 @@ import polars as pl
 
 from schemas.layout import Field, Layout, Values
 from schemas.reasons import BadRecordError, Reason
-from schemas.walk import Ints
+from schemas.texts import Ints, hashed
 from schemas.writers import Prefix, Writer, Writers, bare, schema, unknown_schema
 
 __all__ = ["Codec", "Columns", "Prefix", "schema"]
@@ -49,8 +49,12 @@ class Codec:
         registry_id: int | None = None,
         writers: Writers | None = None,
         wanted: Collection[str] | None = None,
+        hashed: Sequence[str] = (),
     ) -> None:
-        """`wanted`: the columns that `columns` gives (default: all); the others are judged, and not kept."""
+        """`wanted`: the columns that `columns` gives (default: all); the others are judged, and not kept.
+
+        `hashed`: texts whose hashes it gives, too: the columns that texts.hashed makes.
+        """
         self.name = name
         self.writers = writers or Writers.named(name, registry_id)
         self.fields: list[Field] = self.writers.reader["fields"]
@@ -58,7 +62,8 @@ class Codec:
         self.column_names = [field["name"] for field in self.fields]
         self._parsed = fastavro.parse_schema(self.writers.reader)
         self._bare = fastavro.parse_schema(bare(self.writers.reader))
-        self._layout = Layout(self.fields, wanted)
+        self._layout = Layout(self.fields, wanted, hashed)
+        self._hashed = hashed
 
     def encode(self, record: Mapping[str, Any]) -> bytes:
         """One record as bytes; raises ValueError or TypeError when a field does not fit the schema."""
@@ -126,7 +131,7 @@ class Codec:
         if not right.all():
             frame = frame.filter(pl.Series(right))
         columns, doubtful = writer.project(frame)
-        columns = columns.select(self._layout.schema.names())
+        columns = hashed(columns, self._hashed).select(self._layout.schema.names())
         if doubtful is not None:
             columns, right[right] = columns.filter(~pl.Series(doubtful)), ~doubtful
         found.pieces.append((rows[right], columns))
@@ -147,7 +152,8 @@ class Codec:
             if not right.all():
                 raise RuntimeError(f"{self.name}: what fastavro writes is not read")
         else:
-            frame = pl.DataFrame([_read(self._bare, body) for body in bodies], schema=self._layout.schema)
+            schema = {name: kind for name, kind in self._layout.schema.items() if name in self.column_names}
+            frame = hashed(pl.DataFrame([_read(self._bare, body) for body in bodies], schema=schema), self._hashed)
         found.pieces.append((np.array(healthy, np.int64), frame))
 
     def _assembled(self, pieces: list[tuple[Ints, pl.DataFrame]]) -> tuple[pl.DataFrame, Ints]:

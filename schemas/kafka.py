@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +114,10 @@ def is_fatal(message: Message) -> bool:
     return error is not None and (error.fatal() or error.code() == KafkaError._AUTO_OFFSET_RESET)
 
 
-def codec_of(settings: Settings, topic: str, wanted: Collection[str] | None = None) -> Codec:
-    """The codec of a topic's values, which reads all columns or those that are wanted.
+def codec_of(
+    settings: Settings, topic: str, wanted: Collection[str] | None = None, hashed: Sequence[str] = ()
+) -> Codec:
+    """The codec of a topic's values, which reads all columns or those that are wanted, and hashes of some.
 
     Registers the schema when a registry is configured. Raises ValueError for a topic without Avro, and
     KafkaUnavailableError when the registry refuses, or is away and has never told the id.
@@ -125,7 +127,8 @@ def codec_of(settings: Settings, topic: str, wanted: Collection[str] | None = No
         raise ValueError(f"{topic} holds no Avro")
     registry = registry_of(settings)
     registry_id = None if registry is None else registered(registry, topic, name)
-    return Codec(name, writers=Writers.named(name, registry_id, schemas_home(settings), registry), wanted=wanted)
+    writers = Writers.named(name, registry_id, schemas_home(settings), registry)
+    return Codec(name, writers=writers, wanted=wanted, hashed=hashed)
 
 
 def schemas_home(settings: Settings) -> Path:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import polars as pl
 import pyarrow as pa
 
-from schemas.walk import BOOLEAN, BYTES, FIXED, NUMBER, TEXT, Bools, Bytes, Ints, run_of, walk
+from schemas.texts import Bools, Bytes, Ints, Views, hash_names, run_of
+from schemas.walk import BOOLEAN, BYTES, FIXED, NUMBER, TEXT, walk
 
 Field = dict[str, Any]
 DataType = pl.DataType | type[pl.DataType]
@@ -117,16 +118,22 @@ def _dtype(avro_type: Any) -> DataType:
 class Layout:
     """How records of some fields are read; `wanted` names the columns that are asked for (default: all).
 
+    `hashed` names texts whose hashes are asked for: columns as texts.hashed makes them.
+
     `exact` is False when records of this schema cannot be read as columns: arrays, maps, unions of several types, or no
     field at all.
     """
 
-    def __init__(self, fields: Sequence[Field], wanted: Collection[str] | None = None) -> None:
+    def __init__(
+        self, fields: Sequence[Field], wanted: Collection[str] | None = None, hashed: Sequence[str] = ()
+    ) -> None:
         parts = [_part(field) for field in fields]
         self.exact = bool(parts) and None not in parts
         self.schema = pl.Schema(
             {field["name"]: _dtype(field["type"]) for field in fields if wanted is None or field["name"] in wanted}
         )
+        self._hashed = [name for column in hashed for name in hash_names(column)]
+        self.schema |= dict.fromkeys(self._hashed, pl.UInt64())
         self.ranges = [
             (part.name, part.least, part.most)
             for part in parts
@@ -142,10 +149,13 @@ class Layout:
             elif part.name in self.schema:
                 place, self._numbers = self._numbers, self._numbers + 1
             self._places.append(place)
+        hashes = {
+            part.name: self._hashed.index(hash_names(part.name)[0]) for part in self._parts if part.name in hashed
+        }
         rows = zip(self._parts, self._places, strict=True)
         self._program = np.array(
-            [[part.kind, place, part.branch, part.least, part.most] for part, place in rows], np.int64
-        ).reshape(-1, 5)
+            [[p.kind, place, p.branch, p.least, p.most, hashes.get(p.name, -1)] for p, place in rows], np.int64
+        ).reshape(-1, 6)
 
     def read(self, values: Values, prefix: bytes = b"") -> tuple[pl.DataFrame, Bools]:
         """(columns, which values are right), of records behind a prefix.
@@ -157,10 +167,12 @@ class Layout:
         rows = len(values)
         numbers = np.zeros((self._numbers, rows), np.int64)
         views = np.zeros((self._texts, rows, 2), np.uint64)
+        hashes = np.zeros((len(self._hashed), rows), np.uint64)
         present = np.zeros((len(self._parts), rows), np.bool_)
         right = np.empty(rows, np.bool_)
         data = run_of(values.data)
-        walk(data, values.starts, values.ends, run_of(prefix), self._program, numbers, views, present, right)
+        bounds = values.starts, values.ends, run_of(prefix)
+        walk(data, *bounds, self._program, numbers, views, hashes, present, right)
         if not right.all():  # nothing of a broken record may be taken for a place in the bytes
             views[:, ~right] = 0
             numbers[:, ~right] = 0
@@ -172,6 +184,7 @@ class Layout:
                     columns.append(_texts(part, views[place], data, valid))
                 else:
                     columns.append(_numbers(part, numbers[place], valid))
+        columns += [pl.Series(name, one) for name, one in zip(self._hashed, hashes, strict=True)]
         return pl.DataFrame(columns), right
 
     def empty(self) -> pl.DataFrame:
@@ -179,7 +192,7 @@ class Layout:
         return pl.DataFrame(schema=self.schema)
 
 
-def _texts(part: _Part, views: npt.NDArray[np.uint64], data: Bytes, valid: Bools | None) -> pl.Series:
+def _texts(part: _Part, views: Views, data: Bytes, valid: Bools | None) -> pl.Series:
     kind = pa.string_view() if part.kind == TEXT else pa.binary_view()
     if valid is not None and not valid.any():
         return pl.Series(part.name, [None], part.dtype).new_from_index(0, len(views))

@@ -15,6 +15,7 @@ from schemas.kafka import codec_of
 from schemas.reasons import BadRecordError, Reason
 from schemas.settings import Settings
 from stream_processors.catalogue import CONTEXT
+from stream_processors.codes import IDS
 from stream_processors.detectors.alert import Alert
 from stream_processors.idle import Idle
 from stream_processors.merge import MergeState, Part
@@ -40,7 +41,7 @@ class EventsAgent:
     def __init__(self, settings: Settings, outbox: Outbox) -> None:
         self._outbox = outbox
         self._clockwork = Clockwork(settings.window_ms, settings.grace_ms)
-        self._wire = Wire(codec_of(settings, topics.EVENTS, COLUMNS))
+        self._wire = Wire(codec_of(settings, topics.EVENTS, COLUMNS, IDS))
         written = (topics.PLAYS, topics.SESSIONS, topics.TRACK_CATALOGUE, topics.DEAD_LETTERS)
         self._codecs = {topic: codec_of(settings, topic) for topic in written}
         self._early_every_s = settings.early_every_ms / 1000 if settings.emit == "early" else None

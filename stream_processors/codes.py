@@ -14,12 +14,15 @@ import numpy.typing as npt
 import polars as pl
 
 from schemas.kernel import kernel
+from schemas.texts import hash_names, hashed
 from stream_processors.places import Ints, Keys
 
 SmallInts = npt.NDArray[np.int32]
 
-_IDS = {"track_id", "user_id"}
-_SEEDS = 0x5EED, 0xC0DE
+IDS = ("event_id", "track_id", "user_id")
+"""Texts of many values: their hashes are made where they are read."""
+
+_SEED = 0x5EED
 MARKS = {
     "event": ["tenant", "event_id"],
     "profile": ["tenant", "platform", "country", "app_version"],
@@ -52,14 +55,14 @@ class Hashed:
     """The columns of a frame, each hashed once; stable within one version of polars."""
 
     def __init__(self, frame: pl.DataFrame, columns: Sequence[str]) -> None:
-        self._first = frame.select(pl.col(columns).hash(_SEEDS[0]))
-        self._second = frame.select(pl.col([name for name in columns if name in _IDS]).hash(_SEEDS[1]))
+        self._ids = hashed(frame, [name for name in columns if name in IDS])
+        self._others = frame.select(pl.col([name for name in columns if name not in IDS]).hash(_SEED))
 
     def of(self, columns: Sequence[str]) -> Hashes:
         """The hashes of each row's values in these columns."""
-        first = mixed([self._first[name].to_numpy() for name in columns])
-        ids = [self._second[name].to_numpy() for name in columns if name in _IDS]
-        return Hashes(first, mixed(ids) if ids else first)
+        ids = {name: hash_names(name) for name in columns if name in IDS}
+        first = mixed([self._ids[ids[n][0]].to_numpy() if n in ids else self._others[n].to_numpy() for n in columns])
+        return Hashes(first, mixed([self._ids[again].to_numpy() for _, again in ids.values()]) if ids else first)
 
 
 def hashes(frame: pl.DataFrame, columns: Sequence[str]) -> Hashes:
@@ -80,8 +83,8 @@ def marked(frame: pl.DataFrame) -> pl.DataFrame:
 
     `_track` and `_user` have their second hash as `_track_again` and `_user_again`.
     """
-    hashed = Hashed(frame, list(dict.fromkeys(name for names in MARKS.values() for name in names)))
-    found = {mark: hashed.of(names) for mark, names in MARKS.items()}
+    known = Hashed(frame, list(dict.fromkeys(name for names in MARKS.values() for name in names)))
+    found = {mark: known.of(names) for mark, names in MARKS.items()}
     again = {f"{mark}_again": found[mark].second for mark in _TWICE}
     columns = {**{mark: one.first for mark, one in found.items()}, **again}
     return frame.with_columns(pl.Series(f"_{name}", column) for name, column in columns.items())

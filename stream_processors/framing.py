@@ -14,7 +14,8 @@ from aiokafka.errors import CorruptRecordException
 
 from schemas.kernel import kernel
 from schemas.layout import Values
-from schemas.walk import Bytes, Ints, run_of, varint
+from schemas.texts import Bytes, Ints, run_of
+from schemas.walk import varint
 from stream_processors.transport.records import RecordBatch
 
 _OFFSET, _TIME, _KEY, _KEY_BYTES, _VALUE, _VALUE_BYTES = range(6)

@@ -53,7 +53,7 @@ class PartitionState:
     `next` is the first offset that is not in the state; None before the first batch of an empty state.
     """
 
-    VERSION = 4
+    VERSION = 5
 
     def __init__(
         self,

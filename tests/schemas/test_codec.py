@@ -7,6 +7,7 @@ from typing import Any
 
 import fastavro
 import numpy as np
+import polars as pl
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from schemas.codec import Codec, schema
 from schemas.layout import Layout, Values
 from schemas.reasons import BadRecordError, Reason
 from schemas.settings import Settings
+from schemas.texts import hash_names, hashed
 from schemas.topics import topics
 from schemas.walk import varint
 
@@ -168,3 +170,22 @@ def test_a_refusal_says_value_rule_and_what_happens_now() -> None:
         "value starts with 68656c6c6f - the value starts with the fingerprint or id of a schema that is known here; "
         "the record is kept in dead-letters"
     )
+
+
+@given(st.lists(st.one_of(st.none(), st.text(max_size=40)), max_size=8))
+@settings(max_examples=200, deadline=None)
+def test_a_text_has_the_same_hashes_wherever_it_stands(texts: list[str | None]) -> None:
+    """The hashes of a text are the same in a record and in a column, 0 without a text, and tell texts apart."""
+    fields = [{"name": "before", "type": "long"}, {"name": "it", "type": ["null", "string"]}]
+    parsed = fastavro.parse_schema({"type": "record", "name": "R", "fields": fields})
+    values = []
+    for number, one in enumerate(texts):
+        out = io.BytesIO()
+        fastavro.schemaless_writer(out, parsed, {"before": 7**number, "it": one})
+        values.append(out.getvalue())
+    frame, right = Layout(fields, hashed=["it"]).read(Values.of(values))
+    assert right.all()
+    assert frame.drop("before").equals(hashed(pl.DataFrame({"it": texts}, {"it": pl.String}), ["it"]))
+    for name in hash_names("it"):
+        assert len(set(frame[name].to_list())) == len(set(texts))
+        assert all((number == 0) == (one is None) for number, one in zip(frame[name], texts, strict=True))
