@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from copy import copy
 from typing import Any
 
 import pytest
@@ -11,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.door import Refused
-from producers.event import ClientEvent
-from producers.importers.listens import Known, told
+from producers.importers.listens import Known, Listen
 
 from .conftest import Read, Told
 
@@ -156,9 +154,8 @@ def test_ids_do_not_depend_on_the_order_of_rows(seconds: list[int], random: Any)
 
     def ids(order: list[int]) -> set[str]:
         known = Known()
-        play = ClientEvent("-play", "play", track_id="t", platform="p", user_id="u")
-        listens = [told(copy(play), minute + s * 1000, "") for s in order]
-        return {listen.play.event_id for listen in listens if known.is_new(listen)}
+        listens = [Listen("u", "p", "t", None, None, None, minute + s * 1000, minute) for s in order]
+        return {listen.event_id for listen in listens if known.is_new(listen)}
 
     shuffled = list(seconds)
     random.shuffle(shuffled)
