@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from bench import results
 from bench.cluster import cluster
 from crossfade import topics
-from producers.door import Door
+from producers.batch_door import BatchDoor
 from producers.importers.__main__ import Import
 from producers.importers.transfer import ToKafka, ToLines
 
@@ -140,9 +140,7 @@ def imported(folder: Path, output: Path) -> None:
     """`crossfade import FOLDER --output FILE`, without the start of the process."""
     job = Import([folder], "")
     with output.open("wb") as file:
-        lines = ToLines(file)
-        job.carry(job.histories(), lines, lambda: False)
-        lines.flush()
+        job.carry(job.histories(), ToLines(file), lambda: False)
 
 
 def listens(output: Path) -> list[tuple[Any, ...]]:
@@ -172,7 +170,7 @@ def into_kafka(folder: Path) -> float:
     """Seconds until a real Kafka has acknowledged everything."""
     with cluster() as here:
         topics.apply(here.settings)
-        door = Door(here.settings, "import")
+        door = BatchDoor(here.settings, "import")
 
         def send() -> None:
             job = Import([folder], "")

@@ -108,7 +108,7 @@ class BatchDoor(Door):
             raise self._unavailable(f"{type(error).__name__}: {error}") from None
 
     async def _open(self) -> None:
-        sender = batch_producer(self._settings.kafka_bootstrap_servers)
+        sender = batch_producer(self.settings.kafka_bootstrap_servers)
         await sender.start()
         self._sender = sender
         self._lines = [asyncio.Queue() for _ in range(self.partitions)]

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from producers.batch_door import BatchDoor
 from producers.importers import report
 from producers.importers.detect import Recording
 from producers.importers.listens import Known
@@ -82,11 +83,13 @@ class Import:
                     transfer.take(number, record)
                     if number % CHUNK == 0:
                         if stopped():
+                            outlet.flush()
                             return
                         now = rows + transfer.tally.rows
                         speed = round(now / (time.monotonic() - began))
                         bar.update(task, completed=done + recording.file.position, rows=now, speed=speed)
                 done, rows = done + origin.size, rows + transfer.tally.rows
+            outlet.flush()
 
     def summary(self, *, as_json: bool) -> None:
         """Prints what became of every file."""
@@ -103,9 +106,7 @@ def _write(job: Import, path: Path) -> int:
         if path.exists() and any(path.samefile(origin.path) for origin in histories):
             raise OSError(None, "is one of the files to be imported", str(path))
         with path.open("wb") as file:
-            lines = ToLines(file)
-            job.carry(histories, lines, lambda: False)
-            lines.flush()
+            job.carry(histories, ToLines(file), lambda: False)
     except OSError as error:
         sys.stderr.write(f"crossfade: {error.filename or path}: {error.strerror or error}\n")
         return 1
@@ -116,14 +117,17 @@ def _send(job: Import, source: Source) -> None:
     histories = job.histories()  # a wrong name is told before anything is sent
     if not histories:
         return
-    door = source.open_door("import")
+    door = source.open_door("import", BatchDoor)
 
     def stopped() -> bool:
         door.report()
         return source.stopping
 
-    job.carry(histories, ToKafka(door), stopped)
-    source.finish(door, end_of_input=False)
+    try:
+        job.carry(histories, ToKafka(door), stopped)
+        source.finish(door, end_of_input=False)
+    finally:
+        door.close()
     if source.stopping:
         source.log.warning("stopped before the end: import the same again, and nothing counts twice")
 
