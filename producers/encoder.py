@@ -15,7 +15,7 @@ TABLE_MAX = 16_384
 USERS_MAX = 131_072
 """Users whose pseudonym is remembered: making one costs as much as the rest of an event; 30 MB at most."""
 
-_ORDER = (
+FIELDS = (
     *("event_id", "event_type", "user_id", "track_id", "timestamp", "platform", "location", "session_id", "device"),
     *("country", "position_ms", "ms_played", "reason_start", "reason_end", "shuffle", "offline", "incognito"),
     *("app_version", "sent_at", "device_timestamp", "track_name", "artist_name", "album_name", "duration_ms", "isrc"),
@@ -38,17 +38,17 @@ class EventEncoder:
         pseudonym: Callable[[str], str],
         location_precision: Precision = "city",
     ) -> None:
-        if tuple(field["name"] for field in codec.fields) != _ORDER:
+        if tuple(field["name"] for field in codec.fields) != FIELDS:
             raise ValueError("listening_event.avsc has other fields than this encoder writes")
         (event_type,) = (field["type"] for field in codec.fields if field["name"] == "event_type")
         self._types = {symbol: _long(i) for i, symbol in enumerate(event_type["symbols"])}
         self._keys = Table(lambda user_id: pseudonym(user_id).encode(), USERS_MAX)
         self._places = Table(
-            lambda told: _text(told[0]) + _optional(told[1] and coarsened(told[1], location_precision))
+            lambda told: text(told[0]) + optional(told[1] and coarsened(told[1], location_precision))
         )
-        self._together = Table(lambda told: b"".join(map(_optional, told)))
+        self._together = Table(lambda told: b"".join(map(optional, told)))
         self._prefix = codec.prefixes[0].data
-        self._received = Table(lambda ms: _text(tenant) + _text(source) + _long(ms))
+        self._received = Table(lambda ms: text(tenant) + text(source) + _long(ms))
 
     def encode(self, event: ClientEvent, received_at_ms: int) -> tuple[bytes, bytes]:
         """(Kafka key, value) of an event that has passed the rules.
@@ -74,7 +74,7 @@ class EventEncoder:
             track_id,
             _time(event.timestamp),
             self._places[event.platform, event.location],
-            _optional(event.session_id),
+            optional(event.session_id),
             together[event.device, event.country],
             _NULL if event.position_ms is None else _PRESENT + _long(event.position_ms),
             _NULL if event.ms_played is None else _PRESENT + _long(event.ms_played),
@@ -102,7 +102,7 @@ class Table(dict[Any, bytes]):
         return encoded
 
 
-def _optional(value: str | int | None) -> bytes:
+def optional(value: str | int | None) -> bytes:
     """The second branch of a union with null; a truth value is a number of one byte."""
     if value is None:
         return _NULL
@@ -114,7 +114,8 @@ def _optional(value: str | int | None) -> bytes:
     return _PRESENT + _long(int(value))
 
 
-def _text(value: str) -> bytes:
+def text(value: str) -> bytes:
+    """A text behind its length."""
     data = value.encode()
     return _size(len(data)) + data
 
