@@ -22,9 +22,9 @@ from pydantic import BaseModel
 from bench import results
 from bench.cluster import cluster
 from crossfade import topics
-from producers.batch_door import BatchDoor
 from producers.importers.__main__ import Import
 from producers.importers.transfer import ToKafka, ToLines
+from producers.packed_door import PackedDoor
 
 _ROWS_A_FILE = 16_000
 """Rows in each file of a real export, which has files of 12 MB."""
@@ -140,7 +140,9 @@ def imported(folder: Path, output: Path) -> None:
     """`crossfade import FOLDER --output FILE`, without the start of the process."""
     job = Import([folder], "")
     with output.open("wb") as file:
-        job.carry(job.histories(), ToLines(file), lambda: False)
+        lines = ToLines(file)
+        job.carry(job.histories(), lines, lambda: False)
+        lines.flush()
 
 
 def listens(output: Path) -> list[tuple[Any, ...]]:
@@ -170,7 +172,7 @@ def into_kafka(folder: Path) -> float:
     """Seconds until a real Kafka has acknowledged everything."""
     with cluster() as here:
         topics.apply(here.settings)
-        door = BatchDoor(here.settings, "import")
+        door = PackedDoor(here.settings, "import")
 
         def send() -> None:
             job = Import([folder], "")

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from producers.batch_door import BatchDoor
 from producers.importers import report
 from producers.importers.detect import Recording
 from producers.importers.listens import Known
 from producers.importers.origins import Origin, Unreadable, origins
 from producers.importers.transfer import Outlet, ToKafka, ToLines, Transfer
+from producers.packed_door import PackedDoor
 from producers.source import CHUNK, Source, run
 from schemas.settings import settings
 
@@ -83,13 +83,11 @@ class Import:
                     transfer.take(number, record)
                     if number % CHUNK == 0:
                         if stopped():
-                            outlet.flush()
                             return
                         now = rows + transfer.tally.rows
                         speed = round(now / (time.monotonic() - began))
                         bar.update(task, completed=done + recording.file.position, rows=now, speed=speed)
                 done, rows = done + origin.size, rows + transfer.tally.rows
-            outlet.flush()
 
     def summary(self, *, as_json: bool) -> None:
         """Prints what became of every file."""
@@ -106,7 +104,9 @@ def _write(job: Import, path: Path) -> int:
         if path.exists() and any(path.samefile(origin.path) for origin in histories):
             raise OSError(None, "is one of the files to be imported", str(path))
         with path.open("wb") as file:
-            job.carry(histories, ToLines(file), lambda: False)
+            lines = ToLines(file)
+            job.carry(histories, lines, lambda: False)
+            lines.flush()
     except OSError as error:
         sys.stderr.write(f"crossfade: {error.filename or path}: {error.strerror or error}\n")
         return 1
@@ -117,7 +117,7 @@ def _send(job: Import, source: Source) -> None:
     histories = job.histories()  # a wrong name is told before anything is sent
     if not histories:
         return
-    door = source.open_door("import", BatchDoor)
+    door = source.open_door("import", PackedDoor)
 
     def stopped() -> bool:
         door.report()

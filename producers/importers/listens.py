@@ -31,9 +31,6 @@ _DEVICES = (
     ("mobile", re.compile(r"android|ios|iphone|ipad|ipod|watch")),
     ("desktop", re.compile(r"windows|os ?x|mac|linux|web")),
 )
-PLAY, END = "-play", "-end"
-"""What the ids of both events of a listen end with."""
-
 _SECONDS = [1 << second for second in range(60)]
 _MINUTE = 1 << 60
 
@@ -95,20 +92,24 @@ class Listen(msgspec.Struct, gc=False):
     def events(self) -> list[ClientEvent]:
         """Play and end, as a client would send them."""
         user_id = None if self.incognito else self.user_id
-        play = ClientEvent(
-            event_id=self.event_id + PLAY,
-            event_type="play",
-            user_id=user_id,
-            track_id=self.track_id,
-            platform=self.platform,
-            country=self.country,
-            device=self.device,
-            reason_start=self.reason_start,
-            track_name=self.track_name,
-            artist_name=self.artist_name,
-            album_name=self.album_name,
-            isrc=self.isrc,
-            timestamp=self.start_ms,
+        play = ClientEvent(  # in the order of its fields: by name it takes three times as long
+            self.event_id + "-play",
+            "play",
+            self.track_id,
+            self.platform,
+            user_id,
+            None,
+            self.country,
+            None,
+            self.device,
+            self.reason_start,
+            None,
+            None,
+            self.track_name,
+            self.artist_name,
+            self.album_name,
+            self.isrc,
+            self.start_ms,
             position_ms=self.position_ms,
             duration_ms=self.duration_ms,
             shuffle=self.shuffle,
@@ -118,14 +119,17 @@ class Listen(msgspec.Struct, gc=False):
         if self.stop_ms is None:
             return [play]
         end = ClientEvent(
-            event_id=self.event_id + END,
-            event_type="skip" if self.is_skip else "pause",
-            user_id=user_id,
-            track_id=self.track_id,
-            platform=self.platform,
-            country=self.country,
-            device=self.device,
-            reason_end=self.reason_end,
+            self.event_id + "-end",
+            "skip" if self.is_skip else "pause",
+            self.track_id,
+            self.platform,
+            user_id,
+            None,
+            self.country,
+            None,
+            self.device,
+            None,
+            self.reason_end,
             timestamp=self.stop_ms,
             ms_played=self.ms_played,
             shuffle=self.shuffle,

@@ -9,17 +9,14 @@ from typing import BinaryIO, Protocol
 
 import msgspec
 
-from producers.batch_door import BatchDoor
-from producers.door import Refused
+from producers.door import Door, Refused
 from producers.importers.detect import Record, Recording
 from producers.importers.listens import Known, Listen, NoListen
-from producers.importers.sending import Sending
 
 SHOWN = 5
 """Places of each reason that are remembered."""
 
 _BATCH_EVENTS = 2_000
-_HELD_LISTENS = 4_000
 
 
 class Outlet(Protocol):
@@ -34,31 +31,21 @@ class Outlet(Protocol):
     def broken(self, record: Refused, place: str) -> None:
         """Takes a record that cannot be read."""
 
-    def flush(self) -> None:
-        """Hands on what is held."""
-
 
 class ToKafka:
-    """Through the door, listens as columns; broken records become dead letters."""
+    """Through the door; broken records become dead letters."""
 
-    def __init__(self, door: BatchDoor) -> None:
-        self._door, self._held, self._sending = door, list[Listen](), Sending(door)
+    def __init__(self, door: Door) -> None:
+        self._door = door
 
     def listen(self, listen: Listen) -> None:
-        """Sends play and end, some thousands together."""
-        self._held.append(listen)
-        if len(self._held) == _HELD_LISTENS:
-            self.flush()
+        """Sends play and end."""
+        for event in listen.events():
+            self._door.send(event)
 
     def event(self, raw: bytes, place: str) -> None:
         """Judges and sends it."""
         self._door.take(raw, place)
-
-    def flush(self) -> None:
-        """Sends what is held; raises KafkaUnavailableError."""
-        if self._held:
-            self._sending.send(self._held)
-            self._held = []
 
     def broken(self, record: Refused, place: str) -> None:
         """Sends its dead letter."""
