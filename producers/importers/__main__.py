@@ -16,10 +16,13 @@ from producers.importers.listens import Known
 from producers.importers.origins import Origin, Unreadable, origins
 from producers.importers.transfer import Outlet, ToKafka, ToLines, Transfer
 from producers.packed_door import PackedDoor
-from producers.source import CHUNK, Source, run
+from producers.source import Source, run
 from schemas.settings import settings
 
 _NO_HISTORY = "no listening history"
+
+_LOOK_ROWS = 4_000
+"""Rows between two looks at the stop signal and the delivery reports."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -76,12 +79,14 @@ class Import:
         with report.progress(self._console) as bar:
             task = bar.add_task("", total=total, rows=0, speed=0)
             for origin in histories:
+                if stopped():
+                    return
                 recording = Recording(origin, self._user)
                 transfer = Transfer(recording, outlet, known)
                 self.transfers.append(transfer)
                 for number, record in recording.records():
                     transfer.take(number, record)
-                    if number % CHUNK == 0:
+                    if number % _LOOK_ROWS == 0:
                         if stopped():
                             return
                         now = rows + transfer.tally.rows

@@ -170,12 +170,12 @@ class Known:
         self._met: dict[bytes, int] = {}
 
     def is_new(self, listen: Listen) -> bool:
-        """Whether it is met for the first time; gives it its event_id then."""
-        minute, second = divmod(listen.at_ms // 1000, 60)
+        """Whether a listen that has passed the rules is met for the first time; gives it its event_id then."""
+        at_s = listen.at_ms // 1000
         names = f"{listen.artist_name}\x1f{listen.track_name or listen.track_id}".casefold()
-        identity = f"{listen.user_id}\x1f{minute}\x1f{listen.also}\x1f{names}".encode("utf-8", "replace")
-        key = hashlib.blake2b(identity, digest_size=16).digest()
-        met, bit = self._met.get(key, 0), _MINUTE if listen.by_minute else _SECONDS[second]
+        identity = f"{listen.user_id}\x1f{at_s // 60}\x1f{listen.also}\x1f{names}"
+        key = hashlib.blake2b(identity.encode(), digest_size=16).digest()
+        met, bit = self._met.get(key, 0), _MINUTE if listen.by_minute else _SECONDS[at_s % 60]
         self._met[key] = met | bit
         if not met:
             listen.event_id = key.hex()

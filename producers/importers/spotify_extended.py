@@ -80,7 +80,7 @@ def listen(row: Row, user: str) -> Listen | NoListen:
         if is_unknown_track(title):
             return NoListen.UNKNOWN_TRACK
     album = row.master_metadata_album_album_name or row.master_metadata_album_name
-    heard = track(artist, title, album, track_id)
+    track_id, title, artist, album = track(artist, title, album, track_id)
     stop_ms, ms_played = milliseconds(row.ts, "ts"), played(row.ms_played, "ms_played")
     if not ms_played:
         return NoListen.NOTHING_HEARD
@@ -90,11 +90,14 @@ def listen(row: Row, user: str) -> Listen | NoListen:
     return Listen(
         user or row.username or WITHOUT_NAME,
         "spotify",
-        *heard,
-        at_ms=stop_ms,
-        start_ms=start_ms,
-        stop_ms=stop_ms,
-        also=f"spotify {ms_played}",
+        track_id,
+        title,
+        artist,
+        album,
+        stop_ms,
+        start_ms,
+        stop_ms,
+        f"spotify {ms_played}",
         ms_played=ms_played,
         reason_start=row.reason_start,
         reason_end=row.reason_end,
