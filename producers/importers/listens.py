@@ -156,6 +156,7 @@ class Listen(msgspec.Struct, gc=False):
         ):
             return
         for event in self.events():
+            event.user_id = self.user_id  # a name breaks the rules in a private session too
             events.from_object(msgspec.to_builtins(event), now_ms)
 
 

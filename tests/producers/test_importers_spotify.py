@@ -193,6 +193,7 @@ def test_what_is_no_listen_is_kept_apart(read: Read, change: dict[str, Any], why
         ({"master_metadata_track_name": "T\x00"}, "control_characters"),
         ({"master_metadata_track_name": "\ud800"}, "invalid_utf8"),
         ({"spotify_track_uri": "x" * 300}, "id_too_long"),
+        ({"username": "\ud800", "incognito_mode": True}, "invalid_utf8"),
     ],
 )
 def test_broken_rows_are_told_with_reason_and_bytes(read: Read, change: dict[str, Any], reason: str) -> None:
