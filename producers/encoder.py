@@ -43,9 +43,7 @@ class EventEncoder:
         (event_type,) = (field["type"] for field in codec.fields if field["name"] == "event_type")
         self._types = {symbol: _long(i) for i, symbol in enumerate(event_type["symbols"])}
         self._keys = Table(lambda user_id: pseudonym(user_id).encode(), USERS_MAX)
-        self._places = Table(
-            lambda told: text(told[0]) + optional(told[1] and coarsened(told[1], location_precision))
-        )
+        self._places = Table(lambda told: text(told[0]) + optional(told[1] and coarsened(told[1], location_precision)))
         self._together = Table(lambda told: b"".join(map(optional, told)))
         self._prefix = codec.prefixes[0].data
         self._received = Table(lambda ms: text(tenant) + text(source) + _long(ms))

@@ -14,10 +14,7 @@ _BYTE, _NUMBER = ir.IntType(8), ir.IntType(32)
 _READ, _KEEP, _DATA = _NUMBER(0), _NUMBER(3), _NUMBER(1)
 
 
-@intrinsic
-def copy(_typing: Any, out: Any, at: Any, data: Any, start: Any) -> Any:
-    """`out[at : at + COPIED_BYTES] = data[start : start + COPIED_BYTES]`, for arrays of bytes that do not overlap."""
-
+def _copy(_typing: Any, out: Any, at: Any, data: Any, start: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         many = ir.VectorType(_BYTE, COPIED_BYTES).as_pointer()
         to, source = (
@@ -30,10 +27,7 @@ def copy(_typing: Any, out: Any, at: Any, data: Any, start: Any) -> Any:
     return types.void(out, at, data, start), generate
 
 
-@intrinsic
-def prefetch(_typing: Any, data: Any, index: Any) -> Any:
-    """Asks for `data[index]`, so that it is near when it is read: memory that is far away takes as long as an event."""
-
+def _prefetch(_typing: Any, data: Any, index: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         byte = _BYTE.as_pointer()
         place = builder.bitcast(_place(context, builder, signature.args[0], *arguments), byte)
@@ -47,3 +41,10 @@ def prefetch(_typing: Any, data: Any, index: Any) -> Any:
 
 def _place(context: Any, builder: Any, kind: Any, array: Any, index: Any) -> Any:
     return builder.gep(context.make_array(kind)(context, builder, array).data, [index])
+
+
+copy: Any = intrinsic(_copy)
+"""`copy(out, at, data, start)` copies COPIED_BYTES from `data[start]` on to `out[at]` on; they may not overlap."""
+
+prefetch: Any = intrinsic(_prefetch)
+"""`prefetch(data, index)` asks for `data[index]`, so that it is near when it is read; it does not wait."""

@@ -23,12 +23,15 @@ from producers.simulator.world import NONE, PLAY, REASONS_END, REASONS_START
 from schemas.codec import Codec
 from schemas.kernel import kernel, part
 from schemas.packing import Bytes, Places, put_varint, varint_size, zigzag
-from schemas.record_batch import BATCH_BYTES, record_batch
+from schemas.record_batch import record_batch
 
 PROFILE = np.dtype(
     [("user", "u1", (PSEUDONYM_CHARACTERS,)), ("city", "i2"), ("device", "i2"), ("country", "i2"), ("version", "i2")]
 )
 """What is told of a listener: the pseudonym, and which text of each list."""
+
+BATCH_BYTES = 2 << 20
+"""A batch holds about so many bytes before compression: smaller ones cost Kafka and us more, larger ones no less."""
 
 TRACK = np.dtype([("title", "i4"), ("artist", "i4"), ("album", "i4"), ("duration_ms", "i4")])
 
@@ -117,7 +120,9 @@ class Records:
             _before(isrcs.width, optional) if client.isrc else optional(None),
             text(tenant) + text("simulator"),
         )
-        starts, ends = ((None, *told) if client.reasons else (None,) * _REASONS for told in (REASONS_START, REASONS_END))
+        starts, ends = (
+            (None, *told) if client.reasons else (None,) * _REASONS for told in (REASONS_START, REASONS_END)
+        )
         shuffles = (False, True) if client.shuffle else (None, None)
         hows = product(starts, ends, shuffles, (None, True), (None, True))
         titles = _texts(map(optional, catalogue.titles.to_pylist()))
@@ -146,11 +151,11 @@ class Records:
 
     def batches(self, rows: Rows, received_ms: int, time_ms: int) -> Iterator[tuple[bytes, int]]:
         """(record batch, its number of records) for all rows in their order; `time_ms` is the time of every record."""
-        value = np.empty(self._record_bytes_max, np.uint8)
+        event = np.empty(self._record_bytes_max, np.uint8)
         out = np.empty(BATCH_BYTES + self._record_bytes_max, np.uint8)
         first = 0
         while first < len(rows):
-            last, size = _write(rows, first, received_ms, self._told, value, out)
+            last, size = _write(rows, first, received_ms, self._told, event, out, BATCH_BYTES)
             yield record_batch(out[:size], last - first, time_ms), last - first
             first = last
 
@@ -258,15 +263,17 @@ def _put_event(out: Bytes, row: Any, received_ms: int, told: Told) -> np.uint64:
 
 
 @kernel
-def _write(rows: Rows, first: int, received_ms: int, told: Told, event: Bytes, out: Bytes) -> tuple[int, np.uint64]:
-    """Writes records from the row `first` on until a batch is full or there are no more rows.
+def _write(
+    rows: Rows, first: int, received_ms: int, told: Told, event: Bytes, out: Bytes, full_bytes: int
+) -> tuple[int, np.uint64]:
+    """Writes records from the row `first` on until there are `full_bytes` or no more rows.
 
     Gives the row behind the last, and the bytes written. The key of an event without a user is its event_id.
     """
     id_bytes = np.uint64(told.event_id_bytes)
     id_start = told.alike.ends[_ONE] + np.uint64(NUMBER_DIGITS) - id_bytes
     at, i = _ZERO, first
-    while i < len(rows) and at < np.uint64(BATCH_BYTES):
+    while i < len(rows) and at < np.uint64(full_bytes):
         row, ahead = rows[i], rows[min(i + _AHEAD, len(rows) - 1)]
         prefetch(told.profiles, np.int64(ahead.listener))
         prefetch(told.tracks, np.int64(ahead.track))
