@@ -1,4 +1,4 @@
-"""Rows of a stream into Kafka: healthy ones as finished batches, broken ones singly, so that the door says what is wrong."""
+"""Rows of a stream into Kafka: healthy ones as finished batches, broken ones singly for the door to judge."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Sending:
             part = taken(rows, partition == place)
             if not len(part):
                 continue
-            self._door.take_columns(place, len(part), int(part["at"].max()), partial(self.batches, part, now))
+            self._door.take_batches(place, len(part), int(part["at"].max()), partial(self.batches, part, now))
         self._door.report()
 
     def batches(self, rows: Rows, received_ms: int) -> list[ReadyBatch]:

@@ -40,7 +40,8 @@ class Teller:
         """One event each, with its user, in their order, and without what is not told."""
         names = ROW.names or ()
         events = (
-            self._event(dict(zip(names, row, strict=True)), user) for row, user in zip(rows.tolist(), users, strict=True)
+            self._event(dict(zip(names, row, strict=True)), user)
+            for row, user in zip(rows.tolist(), users, strict=True)
         )
         return [{name: value for name, value in event.items() if value is not None} for event in events]
 
