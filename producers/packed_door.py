@@ -107,4 +107,4 @@ class PackedDoor(BatchDoor):
 
     def _send_held(self, held: _Held) -> None:
         taken = held.taken()
-        self.take_columns(taken.partition, taken.events, taken.latest_ms, partial(taken.encoded, self.now_ms()))
+        self.take_batches(taken.partition, taken.events, taken.latest_ms, partial(taken.encoded, self.now_ms()))
