@@ -1,4 +1,4 @@
-"""A door that also takes whole columns of events that keep the rules by construction, many times as quick."""
+"""A door that also takes whole batches of events that keep the rules by construction, many times as quick."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ Encode = Callable[[], list[ReadyBatch]]
 
 
 class BatchDoor(Door):
-    """Delivery and order are those of `Door`: within a partition, columns arrive in the order in which they were taken.
+    """Delivery and order are those of `Door`: within a partition, batches arrive in the order in which they were taken.
 
-    Between columns and what `take` takes singly there is no order. Columns are encoded in threads beside the caller.
+    Between batches and what `take` takes singly there is no order. Batches are encoded in threads beside the caller.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -47,7 +47,7 @@ class BatchDoor(Door):
         self._counts = threading.Condition()
         self._waiting, self._moved_s, self._lost = 0, time.monotonic(), ""
 
-    def take_columns(self, partition: int, events: int, latest_ms: int, encode: Encode) -> None:
+    def take_batches(self, partition: int, events: int, latest_ms: int, encode: Encode) -> None:
         """Sends what `encode` gives, `events` events until `latest_ms`, to a partition.
 
         Returns at once; waits, at most `delivery_timeout_s` without any acknowledgement, while too much is in flight.
@@ -108,7 +108,7 @@ class BatchDoor(Door):
             raise self._unavailable(f"{type(error).__name__}: {error}") from None
 
     async def _open(self) -> None:
-        sender = batch_producer(self._settings.kafka_bootstrap_servers)
+        sender = batch_producer(self.settings.kafka_bootstrap_servers)
         await sender.start()
         self._sender = sender
         self._lines = [asyncio.Queue() for _ in range(self.partitions)]

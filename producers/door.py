@@ -82,7 +82,7 @@ class Door:
         **overrides: Any,
     ) -> None:
         self.tally = Tally()
-        self._settings, self._source, self._clock, self._interrupted = settings, source, clock, interrupted
+        self.settings, self.source, self._clock, self._interrupted = settings, source, clock, interrupted
         self._timeout_s = delivery_timeout_s
         self._letters = kafka.codec_of(settings, topics.DEAD_LETTERS)
         self._events = kafka.codec_of(settings, topics.EVENTS)
@@ -134,14 +134,14 @@ class Door:
         These are fewer when too much is in flight; `on_delivery` is called for each that was taken, while the producer
         is polled. Raises KafkaException.
         """
-        encode = self._encoder(tenant or self._settings.tenant).encode
+        encode = self._encoder(tenant or self.settings.tenant).encode
         records = (encode(event, received_at_ms) for event in told)
         messages = [{"key": key, "value": value} for key, value in records]
         return int(self.producer.produce_batch(topics.EVENTS, messages, on_delivery=on_delivery))
 
     def encode(self, event: events.ClientEvent, tenant: str = "") -> tuple[bytes, bytes]:
         """Key and value of an event that has passed the rules, received now."""
-        return self._encoder(tenant or self._settings.tenant).encode(event, self._clock())
+        return self._encoder(tenant or self.settings.tenant).encode(event, self._clock())
 
     def now_ms(self) -> int:
         """The clock of this door."""
@@ -156,12 +156,12 @@ class Door:
         if len(payload) > PAYLOAD_MAX_BYTES:
             detail += f"; its first {PAYLOAD_MAX_BYTES} of {len(payload)} bytes"
             payload = payload[:PAYLOAD_MAX_BYTES]
-        letter_id = f"{self._source}/{digest}"
+        letter_id = f"{self.source}/{digest}"
         value = self._letters.encode(
             {
                 "dead_letter_id": letter_id,
-                "tenant": tenant or self._settings.tenant,
-                "source": self._source,
+                "tenant": tenant or self.settings.tenant,
+                "source": self.source,
                 "stage": "producers",
                 "reason": letter.error.reason.value,
                 "detail": detail,
@@ -194,23 +194,23 @@ class Door:
         """Serves delivery reports, moves the metrics on, and raises KafkaUnavailableError if a record was lost."""
         self.producer.poll(0)
         self._raise_if_failed()
-        tenant, before, now = self._settings.tenant, self._reported, self.tally
+        tenant, before, now = self.settings.tenant, self._reported, self.tally
         waiting = self.in_flight()
         acknowledged = max(before.events, now.events - waiting)
-        metrics.IN_FLIGHT.labels(self._source).set(waiting)
-        metrics.ACCEPTED.labels(tenant, self._source).inc(acknowledged - before.events)
+        metrics.IN_FLIGHT.labels(self.source).set(waiting)
+        metrics.ACCEPTED.labels(tenant, self.source).inc(acknowledged - before.events)
         for reason, count in now.dead_lettered.items():
             new = count - before.dead_lettered[reason]
-            metrics.REJECTED.labels(tenant, self._source, reason).inc(new)
+            metrics.REJECTED.labels(tenant, self.source, reason).inc(new)
             metrics.DEAD_LETTERED.labels("producers", reason).inc(new)
         self._reported = Tally(acknowledged, Counter(now.dead_lettered))
 
     def _encoder(self, tenant: str) -> EventEncoder:
         encoder = self._encoders.get(tenant)
         if encoder is None:
-            names = pseudonyms(self._settings, tenant)
+            names = pseudonyms(self.settings, tenant)
             encoder = self._encoders[tenant] = EventEncoder(
-                self._events, tenant, self._source, names.of, self._settings.location_precision
+                self._events, tenant, self.source, names.of, self.settings.location_precision
             )
         return encoder
 
@@ -239,7 +239,7 @@ class Door:
 
     def _unavailable(self, why: str) -> kafka.KafkaUnavailableError:
         return kafka.KafkaUnavailableError(
-            f"Kafka at {self._settings.kafka_bootstrap_servers} did not take everything: {why}. "
+            f"Kafka at {self.settings.kafka_bootstrap_servers} did not take everything: {why}. "
             "Send the same again once it answers; what it has already is not counted twice."
         )
 

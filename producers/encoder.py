@@ -15,7 +15,7 @@ TABLE_MAX = 16_384
 USERS_MAX = 131_072
 """Users whose pseudonym is remembered: making one costs as much as the rest of an event; 30 MB at most."""
 
-_ORDER = (
+FIELDS = (
     *("event_id", "event_type", "user_id", "track_id", "timestamp", "platform", "location", "session_id", "device"),
     *("country", "position_ms", "ms_played", "reason_start", "reason_end", "shuffle", "offline", "incognito"),
     *("app_version", "sent_at", "device_timestamp", "track_name", "artist_name", "album_name", "duration_ms", "isrc"),
@@ -38,17 +38,15 @@ class EventEncoder:
         pseudonym: Callable[[str], str],
         location_precision: Precision = "city",
     ) -> None:
-        if tuple(field["name"] for field in codec.fields) != _ORDER:
+        if tuple(field["name"] for field in codec.fields) != FIELDS:
             raise ValueError("listening_event.avsc has other fields than this encoder writes")
         (event_type,) = (field["type"] for field in codec.fields if field["name"] == "event_type")
-        self._types = {symbol: _long(i) for i, symbol in enumerate(event_type["symbols"])}
+        self._types = {symbol: long(i) for i, symbol in enumerate(event_type["symbols"])}
         self._keys = Table(lambda user_id: pseudonym(user_id).encode(), USERS_MAX)
-        self._places = Table(
-            lambda told: _text(told[0]) + _optional(told[1] and coarsened(told[1], location_precision))
-        )
-        self._together = Table(lambda told: b"".join(map(_optional, told)))
+        self._places = Table(lambda told: text(told[0]) + optional(told[1] and coarsened(told[1], location_precision)))
+        self._together = Table(lambda told: b"".join(map(optional, told)))
         self._prefix = codec.prefixes[0].data
-        self._received = Table(lambda ms: _text(tenant) + _text(source) + _long(ms))
+        self._received = Table(lambda ms: text(tenant) + text(source) + long(ms))
 
     def encode(self, event: ClientEvent, received_at_ms: int) -> tuple[bytes, bytes]:
         """(Kafka key, value) of an event that has passed the rules.
@@ -74,10 +72,10 @@ class EventEncoder:
             track_id,
             _time(event.timestamp),
             self._places[event.platform, event.location],
-            _optional(event.session_id),
+            optional(event.session_id),
             together[event.device, event.country],
-            _NULL if event.position_ms is None else _PRESENT + _long(event.position_ms),
-            _NULL if event.ms_played is None else _PRESENT + _long(event.ms_played),
+            _NULL if event.position_ms is None else _PRESENT + long(event.position_ms),
+            _NULL if event.ms_played is None else _PRESENT + long(event.ms_played),
             together[how],
             _NULL if event.sent_at is None else _PRESENT + _time(event.sent_at),
             _NULL if event.device_timestamp is None else _PRESENT + _time(event.device_timestamp),
@@ -102,7 +100,7 @@ class Table(dict[Any, bytes]):
         return encoded
 
 
-def _optional(value: str | int | None) -> bytes:
+def optional(value: str | int | None) -> bytes:
     """The second branch of a union with null; a truth value is a number of one byte."""
     if value is None:
         return _NULL
@@ -111,16 +109,17 @@ def _optional(value: str | int | None) -> bytes:
         return _PRESENT + _size(len(data)) + data
     if type(value) is bool:
         return _PRESENT + (b"\x01" if value else b"\x00")
-    return _PRESENT + _long(int(value))
+    return _PRESENT + long(int(value))
 
 
-def _text(value: str) -> bytes:
+def text(value: str) -> bytes:
+    """A text behind its length."""
     data = value.encode()
     return _size(len(data)) + data
 
 
 def _size(size: int) -> bytes:
-    return _SIZES[size] if size < _SIZES_MAX else _long(size)
+    return _SIZES[size] if size < _SIZES_MAX else long(size)
 
 
 def _time(ms: Any) -> bytes:
@@ -129,7 +128,7 @@ def _time(ms: Any) -> bytes:
     return _LAST[zigzag] if zigzag <= _LOW else _MORE[zigzag & _LOW] + _times[zigzag >> _LOW_BITS]
 
 
-def _long(number: int) -> bytes:
+def long(number: int) -> bytes:
     """Zigzag and variable length."""
     return _unsigned((number << 1) ^ (number >> 63))
 
@@ -148,5 +147,5 @@ _LOW_BITS, _LOW = 14, 0x3FFF
 _MORE = [bytes((n & 0x7F | 0x80, n >> 7 | 0x80)) for n in range(1 << _LOW_BITS)]
 _LAST = [bytes((n,)) if n < 0x80 else bytes((n & 0x7F | 0x80, n >> 7)) for n in range(1 << _LOW_BITS)]
 _SIZES_MAX = 4 * 512  # an id has at most 256 characters of four bytes
-_SIZES = [_long(size) for size in range(_SIZES_MAX)]
+_SIZES = [long(size) for size in range(_SIZES_MAX)]
 _times = Table(_unsigned)

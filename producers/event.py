@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Annotated, Any, Literal, get_args
 
@@ -57,7 +57,7 @@ FIELDS: tuple[str, ...] = ClientEvent.__struct_fields__
 _TEXTS = FIELDS.index("timestamp")  # all fields before it are text
 _NO_TIMESTAMP = 0  # the default stands for a missing field: midnight of 1970 is no time to listen either
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EPOCH, _MS = datetime(1970, 1, 1, tzinfo=UTC), timedelta(milliseconds=1)
 _LAST_MS = 253_402_300_799_999
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _COUNTRY = re.compile("[A-Z]{2}")
@@ -148,7 +148,7 @@ def _iso_8601(text: str, field: str) -> int:
         raise BadRecordError(Reason.BAD_TIMESTAMP, f"{text!a}", field) from None
     if since is None:
         raise BadRecordError(Reason.BAD_TIMESTAMP, f"{text!a} has no zone", field)
-    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
+    return since // _MS
 
 
 def _finish(event: ClientEvent, now_ms: int, repair: Repair | None = None) -> ClientEvent:

@@ -14,7 +14,7 @@ from schemas.codec import Codec
 from schemas.packing import Bools, Coded, Column, Fixed, Texts, Varints, measured, packed
 
 
-def encode(codec: Codec, rows: pl.DataFrame | pa.RecordBatch) -> pa.LargeBinaryArray:
+def encode(codec: Codec, rows: pl.DataFrame) -> pa.LargeBinaryArray:
     """Each row as one value with its prefix; see `columns`."""
     fields = columns(codec, rows)
     sizes = measured(fields, len(rows))
@@ -23,40 +23,37 @@ def encode(codec: Codec, rows: pl.DataFrame | pa.RecordBatch) -> pa.LargeBinaryA
     return pa.Array.from_buffers(pa.large_binary(), len(rows), buffers)
 
 
-def columns(codec: Codec, rows: pl.DataFrame | pa.RecordBatch) -> list[Column]:
+def columns(codec: Codec, rows: pl.DataFrame) -> list[Column]:
     """What makes up the values; columns of `rows` are found by name, times are ms or Datetime.
 
-    Texts of a record batch may be dictionary arrays, which are not spread out. A missing column of a nullable field is
-    null in every row. Raises KeyError for any other missing column, and TypeError for a type that it does not know
-    (arrays, maps, records).
+    Texts that come as codes are not spread out. A missing column of a nullable field is null in every row.
+    Raises KeyError for any other missing column, and TypeError for a type that it does not know (arrays, maps,
+    records).
     """
     prefix = Fixed.constant(codec.prefixes[0].data, len(rows))
     return [prefix, *(_column(rows, field["name"], field["type"]) for field in codec.fields)]
 
 
-def _column(rows: pl.DataFrame | pa.RecordBatch, name: str, avro_type: Any) -> Column:
+def _column(rows: pl.DataFrame, name: str, avro_type: Any) -> Column:
     everywhere = np.ones(len(rows), np.bool_)
     if not isinstance(avro_type, list):
         return _values(_arrow(rows[name]), avro_type, name, everywhere, b"")
     null = avro_type.index("null")
-    if name not in (rows.columns if isinstance(rows, pl.DataFrame) else rows.schema.names):
+    if name not in rows.columns:
         return Fixed.constant(bytes([2 * null]), len(rows))
     column = _arrow(rows[name])
     present = column.is_valid().to_numpy(zero_copy_only=False) if column.null_count else everywhere
     return _values(column, avro_type[1 - null], name, present, bytes([2 * null, 2 - 2 * null]))
 
 
-def _arrow(column: pl.Series | pa.Array) -> pa.Array:
+def _arrow(column: pl.Series) -> pa.Array:
     """In Arrow's plainest layout: texts as offsets and one run of bytes."""
-    return column.to_arrow(compat_level=pl.CompatLevel.oldest()) if isinstance(column, pl.Series) else column
+    return column.to_arrow(compat_level=pl.CompatLevel.oldest())
 
 
 def _values(column: pa.Array, avro_type: Any, name: str, present: Bools, branches: bytes) -> Column:
     """The values of a column of this type; a null where a value is wanted is empty, 0 or false."""
     match avro_type["type"] if isinstance(avro_type, dict) else avro_type:
-        case "string" | "bytes" if isinstance(column, pa.DictionaryArray) and _is_alike(column):
-            told = Texts.of(column.dictionary)
-            return Fixed.constant(branches[1:] + packed([told], measured([told], 1)).tobytes(), len(column))
         case "string" | "bytes" if isinstance(column, pa.DictionaryArray):
             return Coded.of(_numbers(column.indices.cast(pa.int32())), column.dictionary, present, branches)
         case "string" | "bytes":
@@ -75,10 +72,6 @@ def _values(column: pa.Array, avro_type: Any, name: str, present: Bools, branche
             return Fixed(present, branches, numbers.view(np.uint8).reshape(-1, 8))
         case kind:
             raise TypeError(f"{name}: no column-wise encoding for Avro type {kind}")
-
-
-def _is_alike(column: pa.DictionaryArray) -> bool:
-    return len(column.dictionary) == 1 and not column.null_count
 
 
 def _places(column: pa.Array, symbols: pa.Array) -> pa.Array:

@@ -12,7 +12,8 @@ import numba
 F = TypeVar("F", bound=Callable[..., object])
 
 _HERE = Path(__file__).parent
-_ROOMS = (_HERE, _HERE.parent / "stream_processors", _HERE.parent / "producers" / "simulator")
+_HOME = _HERE.parent
+_ROOMS = (_HERE, _HOME / "stream_processors", _HOME / "producers", _HOME / "producers" / "simulator")
 
 
 def _stamp() -> str:

@@ -164,27 +164,29 @@ def packed(columns: Sequence[Column], sizes: Places, first: int = 0) -> Bytes:
 
 
 @kernel
-def _zigzag(number: np.int64) -> np.uint64:
+def zigzag(number: np.int64) -> np.uint64:
+    """Small for numbers near 0, positive or negative."""
     return np.uint64((number << np.int64(1)) ^ (number >> np.int64(63)))
 
 
 @kernel
-def _size(zigzag: np.uint64) -> np.uint64:
+def varint_size(number: np.uint64) -> np.uint64:
+    """Bytes of a varint."""
     size = _ONE
-    while zigzag >= _MORE:
-        zigzag >>= _SEVEN
+    while number >= _MORE:
+        number >>= _SEVEN
         size += _ONE
     return size
 
 
 @kernel
-def _put(out: Bytes, at: np.uint64, zigzag: np.uint64) -> np.uint64:
+def put_varint(out: Bytes, at: np.uint64, number: np.uint64) -> np.uint64:
     """Writes a varint, and returns the place behind it."""
-    while zigzag >= _MORE:
-        out[at] = np.uint8(zigzag | _MORE)
-        zigzag >>= _SEVEN
+    while number >= _MORE:
+        out[at] = np.uint8(number | _MORE)
+        number >>= _SEVEN
         at += _ONE
-    out[at] = np.uint8(zigzag)
+    out[at] = np.uint8(number)
     return at + _ONE
 
 
@@ -214,7 +216,7 @@ def _measure_varints(sizes: Places, present: Bools, branches: Bytes, numbers: In
     for i in range(len(sizes)):
         sizes[i] += np.uint64(len(branches) > 0)
         if present[i]:
-            sizes[i] += _size(_zigzag(numbers[i]))
+            sizes[i] += varint_size(zigzag(numbers[i]))
 
 
 @kernel
@@ -222,7 +224,7 @@ def _write_varints(out: Bytes, at: Places, present: Bools, branches: Bytes, numb
     for row in range(len(at)):
         i = first + row
         place = _branch(out, at[row], present[i], branches)
-        at[row] = _put(out, place, _zigzag(numbers[i])) if present[i] else place
+        at[row] = put_varint(out, place, zigzag(numbers[i])) if present[i] else place
 
 
 @kernel
@@ -231,7 +233,7 @@ def _measure_texts(sizes: Places, present: Bools, branches: Bytes, ends: Places)
         sizes[i] += np.uint64(len(branches) > 0)
         if present[i]:
             size = ends[i + 1] - ends[i]
-            sizes[i] += _size(size << _ONE) + size
+            sizes[i] += varint_size(size << _ONE) + size
 
 
 @kernel
@@ -243,7 +245,7 @@ def _write_texts(
         place = _branch(out, at[row], present[i], branches)
         if present[i]:
             start, size = ends[i], ends[i + 1] - ends[i]
-            place = _put(out, place, size << _ONE)
+            place = put_varint(out, place, size << _ONE)
             for j in range(size):
                 out[place + j] = data[start + j]
             place += size
@@ -257,7 +259,7 @@ def _measure_coded(sizes: Places, present: Bools, branches: Bytes, codes: Codes,
         if present[i]:
             code = np.uint64(codes[i])
             size = ends[code + _ONE] - ends[code]
-            sizes[i] += _size(size << _ONE) + size
+            sizes[i] += varint_size(size << _ONE) + size
 
 
 @kernel
@@ -270,7 +272,7 @@ def _write_coded(
         if present[i]:
             code = np.uint64(codes[i])
             start, size = ends[code], ends[code + _ONE] - ends[code]
-            place = _put(out, place, size << _ONE)
+            place = put_varint(out, place, size << _ONE)
             for j in range(size):
                 out[place + j] = data[start + j]
             place += size

@@ -9,7 +9,7 @@ import google_crc32c
 import numpy as np
 import pyarrow as pa
 
-from schemas.packing import Column, Fixed, Places, Texts, Varints, measured, packed
+from schemas.packing import Bytes, Column, Fixed, Places, Texts, Varints, measured, packed
 
 BATCH_BYTES = 1 << 20
 """A batch holds about so many bytes before compression: one request of the producer, and one read of a consumer."""
@@ -41,9 +41,13 @@ def record_batches(
     sizes = measured([length], rows) + record_bytes
     for at in range(0, rows, step):
         count = min(step, rows - at)
-        payload = _COMPRESSION.compress(packed(record, sizes[at : at + count], at), asbytes=True)
-        fields = [0, 0, -1, 2, 0, _ZSTD, count - 1, time_ms, time_ms, -1, -1, -1, count]
-        yield _with_crc(fields, payload), count
+        yield record_batch(packed(record, sizes[at : at + count], at), count, time_ms), count
+
+
+def record_batch(records: Bytes, count: int, time_ms: int) -> bytes:
+    """A batch of finished records that stand one behind the other, with offsets from 0 on and no time of their own."""
+    fields = [0, 0, -1, 2, 0, _ZSTD, count - 1, time_ms, time_ms, -1, -1, -1, count]
+    return _with_crc(fields, _COMPRESSION.compress(records, asbytes=True))
 
 
 def _value(values: pa.LargeBinaryArray | Sequence[Column], rows: int) -> tuple[list[Column], Places]:

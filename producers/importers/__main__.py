@@ -15,10 +15,14 @@ from producers.importers.detect import Recording
 from producers.importers.listens import Known
 from producers.importers.origins import Origin, Unreadable, origins
 from producers.importers.transfer import Outlet, ToKafka, ToLines, Transfer
-from producers.source import CHUNK, Source, run
+from producers.packed_door import PackedDoor
+from producers.source import Source, run
 from schemas.settings import settings
 
 _NO_HISTORY = "no listening history"
+
+_LOOK_ROWS = 4_000
+"""Rows between two looks at the stop signal and the delivery reports."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -75,12 +79,14 @@ class Import:
         with report.progress(self._console) as bar:
             task = bar.add_task("", total=total, rows=0, speed=0)
             for origin in histories:
+                if stopped():
+                    return
                 recording = Recording(origin, self._user)
                 transfer = Transfer(recording, outlet, known)
                 self.transfers.append(transfer)
                 for number, record in recording.records():
                     transfer.take(number, record)
-                    if number % CHUNK == 0:
+                    if number % _LOOK_ROWS == 0:
                         if stopped():
                             return
                         now = rows + transfer.tally.rows
@@ -116,14 +122,17 @@ def _send(job: Import, source: Source) -> None:
     histories = job.histories()  # a wrong name is told before anything is sent
     if not histories:
         return
-    door = source.open_door("import")
+    door = source.open_door("import", PackedDoor)
 
     def stopped() -> bool:
         door.report()
         return source.stopping
 
-    job.carry(histories, ToKafka(door), stopped)
-    source.finish(door, end_of_input=False)
+    try:
+        job.carry(histories, ToKafka(door), stopped)
+        source.finish(door, end_of_input=False)
+    finally:
+        door.close()
     if source.stopping:
         source.log.warning("stopped before the end: import the same again, and nothing counts twice")
 

@@ -9,7 +9,7 @@ of the song. Times are UTC.
 
 from __future__ import annotations
 
-from producers.event import ClientEvent, milliseconds
+from producers.event import milliseconds
 from producers.importers.listens import (
     WITHOUT_NAME,
     Listen,
@@ -18,8 +18,7 @@ from producers.importers.listens import (
     is_unknown_track,
     known_artist,
     length,
-    named_track,
-    told,
+    track,
 )
 from producers.importers.table import Columns
 from schemas.reasons import BadRecordError, Reason
@@ -75,34 +74,31 @@ def listen(row: dict[str, str], user: str) -> Listen | NoListen:
     reason, title = get("reason", ""), get("song", "")
     if is_unknown_track(title):
         return NoListen.UNKNOWN_TRACK
-    if not title:
-        raise BadRecordError(Reason.MISSING_ID, "no name of a track", "Song Name")
+    heard = track(known_artist(get("artist")), title, get("album"))
     stop_ms = _time(get("end", ""), "Event End Timestamp")
     duration_ms = length(get("length"), "Media Duration In Milliseconds") or None
     ms_played = _played(get("played", ""), duration_ms)
     if ms_played == 0 or reason == "SCRUB_END":
         return NoListen.NOTHING_HEARD
     start_ms = _time(get("start") or get("end", ""), "Event Start Timestamp")
-    artist, country = known_artist(get("artist")), get("country", "")
-    play = ClientEvent(
-        event_id="-play",
-        event_type="play",
-        user_id=user or WITHOUT_NAME,
-        track_id=named_track(artist, title),
-        platform="apple_music",
+    country = get("country", "")
+    return Listen(
+        user or WITHOUT_NAME,
+        "apple_music",
+        *heard,
+        at_ms=stop_ms,
+        start_ms=min(start_ms, stop_ms - ms_played),
+        stop_ms=stop_ms,
+        also=f"apple {ms_played}",
+        ms_played=ms_played,
+        reason_end=_REASONS.get(reason, reason.lower()),
         country=country.upper() if len(country) == 2 and country.isascii() and country.isalpha() else None,
         device=device(get("device")),
-        track_name=title,
-        artist_name=artist,
-        album_name=get("album") or None,
-        timestamp=min(start_ms, stop_ms - ms_played),
         position_ms=length(get("position"), "Start Position In Milliseconds"),
         duration_ms=duration_ms,
         shuffle=_FLAGS.get(get("shuffle", "").lower()),
         offline=_FLAGS.get(get("offline", "").lower()),
     )
-    reason_end = _REASONS.get(reason, reason.lower())
-    return told(play, stop_ms, f"apple {ms_played}", stop_ms=stop_ms, ms_played=ms_played, reason_end=reason_end)
 
 
 def _played(value: str, duration_ms: int | None) -> int:

@@ -105,12 +105,8 @@ class Recording:
     def records(self) -> Iterator[tuple[int, Record]]:
         """Everything in the file, in its order, with its line or element number."""
         if self._rows:
-            yield from self._of_rows(self._rows)
-        elif self._lines:
-            yield from self._of_lines(*self._lines)
-        else:
-            yield from self.file.records()
-        self.file.release()
+            return self._of_rows(self._rows)
+        return self._of_lines(*self._lines) if self._lines else self.file.records()
 
     def _objects(self, inside: str = "") -> list[dict[str, Any]]:
         return [row for row in self.file.sample(inside) if isinstance(row, dict)]
@@ -131,6 +127,7 @@ class Recording:
             if not number & 1023:
                 self.file.position = self.file.size * number // len(elements.rows)
             yield number, found
+        self.file.release()
 
     def _one_by_one(self, rows: Rows) -> Iterator[tuple[int, Record]]:
         read, now = typed(rows.kind), self._clock()

@@ -88,6 +88,7 @@ class InputFile:
             yield 1, Refused(BadRecordError(Reason.TOO_LARGE, too_long), data[:_BLOCK])
         else:
             yield from self._to_the_end(array(data, inside))
+        self.release()
 
     def elements(self, kind: type[T]) -> Elements[T] | None:
         """All elements of the array that the file is; None when it is none, or not all of it are of that kind."""

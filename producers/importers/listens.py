@@ -49,38 +49,115 @@ class NoListen(StrEnum):
 
 
 class Listen(msgspec.Struct, gc=False):
-    """One listen. `at_ms` is the moment that its history tells: `by_minute`, or to the second.
+    """One listen: a play at `start_ms` and, where `stop_ms` is told, its end.
 
-    `key` stands for user, minute, names and whatever else the service tells to make listens different.
+    `at_ms` is the moment that its history tells: `by_minute`, or to the second. `also` tells it from other listens to
+    the same track that the same user had in that minute. `skipped` is what a history says that can be believed;
+    without it, the reason and the length decide. `event_id` begins the ids of its events, once it is known to be new.
     """
 
-    play: ClientEvent
-    end: ClientEvent | None
-    key: bytes
+    user_id: str
+    platform: str
+    track_id: str
+    track_name: str | None
+    artist_name: str | None
+    album_name: str | None
     at_ms: int
-    by_minute: bool
+    start_ms: int
+    stop_ms: int | None = None
+    also: str = ""
+    by_minute: bool = False
+    ms_played: int | None = None
+    skipped: bool | None = None
+    reason_start: str | None = None
+    reason_end: str | None = None
+    country: str | None = None
+    device: str | None = None
+    isrc: str | None = None
+    position_ms: int | None = 0
+    duration_ms: int | None = None
+    shuffle: bool | None = None
+    offline: bool | None = None
+    incognito: bool | None = None
+    event_id: str = ""
+
+    @property
+    def is_skip(self) -> bool:
+        """Whether it ended before the track, because somebody wanted another."""
+        if self.skipped is not None:
+            return self.skipped
+        reason, heard = self.reason_end, self.ms_played
+        return reason in _SKIPPED or (heard is not None and heard < SHORT_MS and reason in _SKIPPED_IF_SHORT)
+
+    def events(self) -> list[ClientEvent]:
+        """Play and end, as a client would send them."""
+        user_id = None if self.incognito else self.user_id
+        play = ClientEvent(  # in the order of its fields: by name it takes three times as long
+            self.event_id + "-play",
+            "play",
+            self.track_id,
+            self.platform,
+            user_id,
+            None,
+            self.country,
+            None,
+            self.device,
+            self.reason_start,
+            None,
+            None,
+            self.track_name,
+            self.artist_name,
+            self.album_name,
+            self.isrc,
+            self.start_ms,
+            position_ms=self.position_ms,
+            duration_ms=self.duration_ms,
+            shuffle=self.shuffle,
+            offline=self.offline,
+            incognito=self.incognito,
+        )
+        if self.stop_ms is None:
+            return [play]
+        end = ClientEvent(
+            self.event_id + "-end",
+            "skip" if self.is_skip else "pause",
+            self.track_id,
+            self.platform,
+            user_id,
+            None,
+            self.country,
+            None,
+            self.device,
+            None,
+            self.reason_end,
+            timestamp=self.stop_ms,
+            ms_played=self.ms_played,
+            shuffle=self.shuffle,
+            offline=self.offline,
+            incognito=self.incognito,
+        )
+        return [play, end]
 
     def pass_rules(self, now_ms: int) -> None:
-        """Puts both events through the rules of the door; raises BadRecordError.
+        """Puts its events through the rules of the door; raises BadRecordError.
 
         The first test is stricter than the rules, and quicker.
         """
-        play, end = self.play, self.end
         told = (
-            f"{play.user_id}{play.track_id}{play.track_name}{play.artist_name}{play.album_name}"
-            f"{play.device}{play.reason_start}{end and end.reason_end}{play.isrc}"
+            f"{self.user_id}{self.track_id}{self.track_name}{self.artist_name}{self.album_name}"
+            f"{self.device}{self.reason_start}{self.reason_end}{self.isrc}"
         )
-        first, last = play.timestamp, end.timestamp if end else play.timestamp
+        last_ms = self.start_ms if self.stop_ms is None else self.stop_ms
         if (
-            not play.incognito
-            and len(told) < ID_MAX_CHARACTERS
+            len(told) < ID_MAX_CHARACTERS
+            and self.track_id
             and told.isprintable()
-            and play.track_id
-            and 0 < first <= last <= now_ms + FUTURE_MAX_MS  # type: ignore[operator]  # numbers since they were made here
+            and 0 < self.start_ms <= last_ms <= now_ms + FUTURE_MAX_MS
         ):
             return
-        self.play = events.from_object(msgspec.to_builtins(play), now_ms)
-        self.end = events.from_object(msgspec.to_builtins(end), now_ms) if end else None
+        for event in self.events():
+            event.user_id = self.user_id  # a name breaks the rules in a private session too
+            events.from_object(msgspec.to_builtins(event), now_ms)
 
 
 class Known:
@@ -94,61 +171,34 @@ class Known:
         self._met: dict[bytes, int] = {}
 
     def is_new(self, listen: Listen) -> bool:
-        """Whether it is met for the first time; gives its events their ids then."""
-        key = listen.key
-        met = self._met.get(key, 0)
-        second = _MINUTE if listen.by_minute else _SECONDS[listen.at_ms // 1000 % 60]
-        self._met[key] = met | second if met else second
-        if met and (listen.by_minute or met & second or met == _MINUTE):
+        """Whether a listen that has passed the rules is met for the first time; gives it its event_id then."""
+        at_s = listen.at_ms // 1000
+        names = f"{listen.artist_name}\x1f{listen.track_name or listen.track_id}".casefold()
+        identity = f"{listen.user_id}\x1f{at_s // 60}\x1f{listen.also}\x1f{names}"
+        key = hashlib.blake2b(identity.encode(), digest_size=16).digest()
+        met, bit = self._met.get(key, 0), _MINUTE if listen.by_minute else _SECONDS[at_s % 60]
+        self._met[key] = met | bit
+        if not met:
+            listen.event_id = key.hex()
+            return True
+        if listen.by_minute or met & bit or met == _MINUTE:
             return False
-        event_id = key.hex()
-        if met:
-            event_id += f"-{(met & ~_MINUTE).bit_count()}"
-        listen.play.event_id = event_id + "-play"
-        if listen.end is not None:
-            listen.end.event_id = event_id + "-end"
+        listen.event_id = f"{key.hex()}-{(met & ~_MINUTE).bit_count()}"
         return True
 
 
-def told(
-    play: ClientEvent,
-    at_ms: int,
-    also: object,
-    *,
-    by_minute: bool = False,
-    stop_ms: int | None = None,
-    ms_played: int | None = None,
-    reason_end: str | None = None,
-    skipped: bool | None = None,
-) -> Listen:
-    """A listen of which `play` is the beginning; it has an end when `stop_ms` is known.
+def track(
+    artist: str | None, title: str | None, album: str | None = None, track_id: str | None = None
+) -> tuple[str, str | None, str | None, str | None]:
+    """(track_id, track_name, artist_name, album_name) of a listen; without an id it is made of the names.
 
-    `also` tells it from other listens to the same track that the same user had in the same minute (of `at_ms`).
-    `skipped` is what a history says that can be believed; without it, the reason and the length decide.
+    Raises BadRecordError when there is neither an id nor a title.
     """
-    minute, names = at_ms // 60_000, f"{play.artist_name}\x1f{play.track_name or play.track_id}".casefold()
-    identity = f"{play.user_id}\x1f{minute}\x1f{also}\x1f{names}".encode("utf-8", "replace")
-    end = None
-    if stop_ms is not None:
-        if skipped is None:
-            short = ms_played is not None and ms_played < SHORT_MS
-            skipped = reason_end in _SKIPPED or (short and reason_end in _SKIPPED_IF_SHORT)
-        end = ClientEvent(
-            event_id="-end",
-            event_type="skip" if skipped else "pause",
-            user_id=play.user_id,
-            track_id=play.track_id,
-            platform=play.platform,
-            country=play.country,
-            device=play.device,
-            reason_end=reason_end,
-            timestamp=stop_ms,
-            ms_played=ms_played,
-            shuffle=play.shuffle,
-            offline=play.offline,
-            incognito=play.incognito,
-        )
-    return Listen(play, end, hashlib.blake2b(identity, digest_size=16).digest(), at_ms, by_minute)
+    if not track_id:
+        if not title:
+            raise BadRecordError(Reason.MISSING_ID, "neither an id nor a name", "track")
+        track_id = named_track(artist, title)
+    return track_id, title or None, known_artist(artist), album or None
 
 
 def scrobble(
@@ -168,27 +218,21 @@ def scrobble(
 ) -> Listen:
     """A listen known by artist, title and start, as scrobbling services keep them; its end only where it is told.
 
-    The same scrobble exported by two services is one listen. Raises BadRecordError without a title.
+    The same scrobble exported by two services is one listen. Raises BadRecordError.
     """
-    if not title:
-        raise BadRecordError(Reason.MISSING_ID, "no name of a track", "track")
-    play = ClientEvent(
-        event_id="-play",
-        event_type="play",
-        user_id=user or WITHOUT_NAME,
-        track_id=track_id or named_track(artist, title),
-        platform=platform,
-        track_name=title,
-        artist_name=known_artist(artist),
-        album_name=album or None,
+    return Listen(
+        user or WITHOUT_NAME,
+        platform,
+        *track(artist, title, album, track_id),
+        at_ms=start_ms,
+        start_ms=start_ms,
+        stop_ms=start_ms + (ms_played or 0) if ms_played is not None or skipped else None,
+        by_minute=by_minute,
+        ms_played=ms_played,
+        skipped=skipped,
         isrc=isrc or None,
-        timestamp=start_ms,
-        position_ms=0,
         duration_ms=duration_ms,
     )
-    ended = ms_played is not None or skipped
-    stop_ms = start_ms + (ms_played or 0) if ended else None
-    return told(play, start_ms, "", by_minute=by_minute, stop_ms=stop_ms, ms_played=ms_played, skipped=skipped)
 
 
 def played(value: object, field: str) -> int:

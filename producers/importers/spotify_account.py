@@ -11,18 +11,8 @@ from typing import Any
 
 import msgspec
 
-from producers.event import ClientEvent, milliseconds
-from producers.importers.listens import (
-    WITHOUT_NAME,
-    Listen,
-    NoListen,
-    is_unknown_track,
-    known_artist,
-    named_track,
-    played,
-    told,
-)
-from schemas.reasons import BadRecordError, Reason
+from producers.event import milliseconds
+from producers.importers.listens import WITHOUT_NAME, Listen, NoListen, is_unknown_track, played, track
 
 NAME = "Spotify account data"
 
@@ -46,29 +36,25 @@ def is_row(row: dict[str, Any]) -> bool:
 
 def listen(row: Row, user: str) -> Listen | NoListen:
     """What the row tells; raises BadRecordError."""
-    artist, title = row.artist_name, row.track_name
     if row.podcast_name or row.episode_name:
         return NoListen.PODCAST
     if row.audiobook_name:
         return NoListen.AUDIOBOOK
-    if is_unknown_track(title):
+    if is_unknown_track(row.track_name):
         return NoListen.UNKNOWN_TRACK
-    if not title:
-        raise BadRecordError(Reason.MISSING_ID, "no name of a track", "trackName")
-    end = row.end_time
+    heard, end = track(row.artist_name, row.track_name), row.end_time
     stop_ms = milliseconds(f"{end}+00:00" if isinstance(end, str) and len(end) <= 19 else end, "endTime")
     ms_played = played(row.ms_played, "msPlayed")
     if not ms_played:
         return NoListen.NOTHING_HEARD
-    play = ClientEvent(
-        event_id="-play",
-        event_type="play",
-        user_id=user or WITHOUT_NAME,
-        track_id=named_track(artist, title),
-        platform="spotify",
-        track_name=title,
-        artist_name=known_artist(artist),
-        timestamp=stop_ms - ms_played,
-        position_ms=0,
+    return Listen(
+        user or WITHOUT_NAME,
+        "spotify",
+        *heard,
+        at_ms=stop_ms,
+        start_ms=stop_ms - ms_played,
+        stop_ms=stop_ms,
+        also=f"spotify {ms_played}",
+        by_minute=True,
+        ms_played=ms_played,
     )
-    return told(play, stop_ms, f"spotify {ms_played}", by_minute=True, stop_ms=stop_ms, ms_played=ms_played)

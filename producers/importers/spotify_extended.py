@@ -16,19 +16,16 @@ from typing import Any
 
 import msgspec
 
-from producers.event import ClientEvent, milliseconds
+from producers.event import milliseconds
 from producers.importers.listens import (
     WITHOUT_NAME,
     Listen,
     NoListen,
     device,
     is_unknown_track,
-    known_artist,
-    named_track,
     played,
-    told,
+    track,
 )
-from schemas.reasons import BadRecordError, Reason
 
 NAME = "Spotify extended streaming history"
 
@@ -82,34 +79,34 @@ def listen(row: Row, user: str) -> Listen | NoListen:
             return NoListen.AUDIOBOOK
         if is_unknown_track(title):
             return NoListen.UNKNOWN_TRACK
-        if not title:
-            raise BadRecordError(Reason.MISSING_ID, "neither a track nor its name", "spotify_track_uri")
-        track_id = named_track(artist, title)
+    album = row.master_metadata_album_album_name or row.master_metadata_album_name
+    track_id, title, artist, album = track(artist, title, album, track_id)
     stop_ms, ms_played = milliseconds(row.ts, "ts"), played(row.ms_played, "ms_played")
     if not ms_played:
         return NoListen.NOTHING_HEARD
     start_ms = stop_ms - ms_played
     if row.offline_timestamp:
         start_ms, stop_ms = _told_by_device(row, start_ms, stop_ms, ms_played)
-    play = ClientEvent(
-        event_id="-play",
-        event_type="play",
-        user_id=user or row.username or WITHOUT_NAME,
-        track_id=track_id,
-        platform="spotify",
+    return Listen(
+        user or row.username or WITHOUT_NAME,
+        "spotify",
+        track_id,
+        title,
+        artist,
+        album,
+        stop_ms,
+        start_ms,
+        stop_ms,
+        f"spotify {ms_played}",
+        ms_played=ms_played,
+        reason_start=row.reason_start,
+        reason_end=row.reason_end,
         country=_country(row.conn_country),
         device=device(row.platform),
-        reason_start=row.reason_start,
-        track_name=title or None,
-        artist_name=known_artist(artist),
-        album_name=row.master_metadata_album_album_name or row.master_metadata_album_name or None,
-        timestamp=start_ms,
-        position_ms=0,
         shuffle=row.shuffle,
         offline=row.offline,
         incognito=row.incognito_mode,
     )
-    return told(play, stop_ms, f"spotify {ms_played}", stop_ms=stop_ms, ms_played=ms_played, reason_end=row.reason_end)
 
 
 @lru_cache(1024)

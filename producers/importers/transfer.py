@@ -40,9 +40,8 @@ class ToKafka:
 
     def listen(self, listen: Listen) -> None:
         """Sends play and end."""
-        self._door.send(listen.play)
-        if listen.end is not None:
-            self._door.send(listen.end)
+        for event in listen.events():
+            self._door.send(event)
 
     def event(self, raw: bytes, place: str) -> None:
         """Judges and sends it."""
@@ -61,9 +60,7 @@ class ToLines:
 
     def listen(self, listen: Listen) -> None:
         """Writes play and end."""
-        self._held.append(listen.play)
-        if listen.end is not None:
-            self._held.append(listen.end)
+        self._held += listen.events()
         if len(self._held) >= _BATCH_EVENTS:
             self.flush()
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from producers.event import ClientEvent, milliseconds
-from producers.importers.listens import WITHOUT_NAME, Listen, NoListen, known_artist, named_track, told
+from producers.event import milliseconds
+from producers.importers.listens import WITHOUT_NAME, Listen, NoListen, known_artist, track
 from schemas.reasons import BadRecordError, Reason
 
 NAME = "YouTube watch history"
@@ -69,16 +69,5 @@ def listen(row: Row, user: str) -> Listen | NoListen:
     video = _VIDEO.search(address)
     if video is None and not title:
         raise BadRecordError(Reason.MISSING_ID, f"{address!a}", "titleUrl")
-    track_id = f"youtube:{video[1]}" if video else named_track(artist, title or "")
-    play = ClientEvent(
-        event_id="-play",
-        event_type="play",
-        user_id=user or WITHOUT_NAME,
-        track_id=track_id,
-        platform="youtube_music",
-        track_name=title,
-        artist_name=artist,
-        timestamp=start_ms,
-        position_ms=0,
-    )
-    return told(play, start_ms, "youtube")
+    heard = track(artist, title, None, video and f"youtube:{video[1]}")
+    return Listen(user or WITHOUT_NAME, "youtube_music", *heard, at_ms=start_ms, start_ms=start_ms, also="youtube")

@@ -9,11 +9,11 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from producers.door import Door
 from producers.importers.detect import Recording
 from producers.importers.listens import Known
 from producers.importers.origins import on_disk
 from producers.importers.transfer import ToKafka, Transfer
+from producers.packed_door import PackedDoor
 from producers.source import CHUNK, Pace, Source, run
 from schemas.settings import settings
 
@@ -42,7 +42,7 @@ def _replay(source: Source, options: argparse.Namespace) -> None:
     if options.rate is not None and options.rate <= 0:
         raise ValueError("--rate is above 0")
     recordings = [_open(path, options.user) for path in options.files]  # a wrong name is told before anything is sent
-    door = source.open_door("replay")
+    door = source.open_door("replay", PackedDoor)
     pace = Pace(options.rate) if options.rate else None
     known, outlet = Known(), ToKafka(door)
     transfers = [Transfer(recording, outlet, known) for recording in recordings]
@@ -68,7 +68,7 @@ def _open(path: Path, user: str) -> Recording:
         raise OSError(f"{path}: {error.strerror}") from None
 
 
-def _send(source: Source, door: Door, transfer: Transfer, pace: Pace | None, rows: int) -> int:
+def _send(source: Source, door: PackedDoor, transfer: Transfer, pace: Pace | None, rows: int) -> int:
     """Sends one file; returns the rows sent so far. A file cut by a stop can be sent again: ids stay the same."""
     recording, began, told_at = transfer.recording, time.monotonic(), time.monotonic()
     before = rows

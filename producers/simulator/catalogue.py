@@ -61,9 +61,8 @@ class Catalogue:
         self.titles = pa.array([*all_titles, *(text + _VIDEO for text in all_titles)], pa.large_string())
         self.album_title: Codes = title[first_of_album]
         self.artists = pa.array(_artists(genres, artist_genre, random), pa.large_string())
-        self.track_ids = behind(
-            scenario.client.track_id_prefix, random_ids(count, scenario.client.track_id_characters, random)
-        )
+        ids = random_ids(count, scenario.client.track_id_characters, random)
+        self.track_ids = texts(behind(scenario.client.track_id_prefix, ids))
         self.isrcs = texts(np.hstack([behind_isrc(self.artist), decimal(np.arange(count), 7)]))
 
         self.is_fresh = np.zeros(count, np.bool_)

@@ -22,13 +22,19 @@ def texts(rows: Bytes) -> pa.LargeStringArray:
     return pa.Array.from_buffers(pa.large_string(), count, buffers)
 
 
-def behind(prefix: str, rows: Bytes) -> pa.LargeStringArray:
-    """Texts that all begin alike."""
+def characters(texts: pa.LargeStringArray) -> Bytes:
+    """The rows of which `texts` made them."""
+    found: Bytes = np.frombuffer(texts.buffers()[2], np.uint8).reshape(len(texts), -1)
+    return found
+
+
+def behind(prefix: str, rows: Bytes) -> Bytes:
+    """Rows of characters that all begin alike."""
     start = np.frombuffer(prefix.encode(), np.uint8)
     out = np.empty((len(rows), len(start) + rows.shape[1]), np.uint8)
     out[:, : len(start)] = start
     out[:, len(start) :] = rows
-    return texts(out)
+    return out
 
 
 def hexadecimal(numbers: npt.NDArray[Any], digits: int) -> Bytes:

@@ -44,7 +44,7 @@ class Told:
 
 def events_of(listen: Listen) -> list[dict[str, Any]]:
     """The events as JSON; each of them passes the rules of the door."""
-    events = [msgspec.json.encode(event) for event in (listen.play, listen.end) if event is not None]
+    events = [msgspec.json.encode(event) for event in listen.events()]
     for raw in events:
         from_json(raw, NOW_MS)
     return [json.loads(raw) for raw in events]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from copy import copy
 from typing import Any
 
 import pytest
@@ -11,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from producers.door import Refused
-from producers.event import ClientEvent
-from producers.importers.listens import Known, told
+from producers.importers.listens import Known, Listen
 
 from .conftest import Read, Told
 
@@ -156,9 +154,8 @@ def test_ids_do_not_depend_on_the_order_of_rows(seconds: list[int], random: Any)
 
     def ids(order: list[int]) -> set[str]:
         known = Known()
-        play = ClientEvent("-play", "play", track_id="t", platform="p", user_id="u")
-        listens = [told(copy(play), minute + s * 1000, "") for s in order]
-        return {listen.play.event_id for listen in listens if known.is_new(listen)}
+        listens = [Listen("u", "p", "t", None, None, None, minute + s * 1000, minute) for s in order]
+        return {listen.event_id for listen in listens if known.is_new(listen)}
 
     shuffled = list(seconds)
     random.shuffle(shuffled)
@@ -196,6 +193,7 @@ def test_what_is_no_listen_is_kept_apart(read: Read, change: dict[str, Any], why
         ({"master_metadata_track_name": "T\x00"}, "control_characters"),
         ({"master_metadata_track_name": "\ud800"}, "invalid_utf8"),
         ({"spotify_track_uri": "x" * 300}, "id_too_long"),
+        ({"username": "\ud800", "incognito_mode": True}, "invalid_utf8"),
     ],
 )
 def test_broken_rows_are_told_with_reason_and_bytes(read: Read, change: dict[str, Any], reason: str) -> None:

@@ -66,19 +66,6 @@ def test_columns_are_encoded_as_rows_are(codec: Codec, data: st.DataObject) -> N
     assert encode(codec, frame_of(codec, rows)).to_pylist() == [codec.encode(row) for row in rows]
 
 
-@given(st.data())
-@settings(deadline=None)
-def test_dictionary_arrays_are_encoded_as_their_texts(data: st.DataObject) -> None:
-    """A record batch whose texts and enums are codes gives the bytes that fastavro gives, nulls and slices included."""
-    codec = Codec("listening_event")
-    rows = data.draw(rows_of(codec))
-    arrays = {c.name: c.to_arrow(compat_level=pl.CompatLevel.oldest()) for c in frame_of(codec, rows)}
-    coded = {n: a.dictionary_encode() if pa.types.is_large_string(a.type) else a for n, a in arrays.items()}
-    first = len(rows) // 2
-    batch = pa.record_batch(coded).slice(first)
-    assert encode(codec, batch).to_pylist() == [codec.encode(row) for row in rows[first:]]
-
-
 @pytest.mark.parametrize("codec", [PLAY, LETTER], ids=lambda codec: codec.name)
 @given(data=st.data(), batch_bytes=st.integers(100, 2_000))
 @settings(deadline=None)
