@@ -174,9 +174,13 @@ def into_kafka(folder: Path) -> float:
         topics.apply(here.settings)
         door = Door(here.settings, "import")
 
+        def stopped() -> bool:
+            door.report()
+            return False
+
         def send() -> None:
             job = Import([folder], "")
-            job.carry(job.histories(), ToKafka(door), lambda: bool(door.report()))
+            job.carry(job.histories(), ToKafka(door), stopped)
             door.flush()
 
         return seconds(send)
