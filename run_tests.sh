@@ -6,6 +6,7 @@ root=$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)
 . "$root/crossfade/install.sh"
 cd "$root" || exit 1
 export PATH="$root/.venv/bin:$PATH"
+unset PYTHONDONTWRITEBYTECODE  # the tests start hundreds of processes: each would compile its libraries again
 [ "${1-}" != --long ] || set -- -m "long or not long" "${@:2}"
 failed=()
 check() { printf '== %s\n' "$*"; "$@" || failed+=("$1 ${2:-}"); }

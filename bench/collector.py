@@ -102,7 +102,7 @@ def _load(
     ends, cpu_s = _ends(node), _cpu_s(process)
     told = _wrk(url, key, media_type, events_per_s, seconds)
     cpu_s = _cpu_s(process) - cpu_s
-    events = (told["requests"] - told["refused"]) * _BATCH
+    events = int(told["requests"] - told["refused"]) * _BATCH
     if _ends(node) - ends < events:
         sys.exit(f"{server}: fewer events are in Kafka than were answered with 202")
     if told["broken"]:

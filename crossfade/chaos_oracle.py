@@ -54,7 +54,7 @@ def read_log(settings: Settings, directory: Path) -> None:
             reader = _Reader(settings, codec, partition)
             at, number = low, 0
             while at < high:
-                messages = [m for m in client.consume(_READ_AT_ONCE, 1.0) if m.error() is None]
+                messages = [m for m in client.consume(min(_READ_AT_ONCE, high - at), 1.0) if m.error() is None]
                 if messages:
                     at, number = messages[-1].offset() + 1, number + 1
                     events, broken = reader.take(messages)

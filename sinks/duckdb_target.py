@@ -154,7 +154,9 @@ class DuckDbTarget:
     def _insert(self, name: str, rows: pl.DataFrame) -> None:
         if not rows.height:
             return
-        table = rows.to_arrow(compat_level=pl.CompatLevel.newest())
+        # newest is cheaper, but views in lists that are all empty have no memory, and Arrow complains of their address
+        lists = any(isinstance(kind, pl.List) for kind in rows.dtypes)
+        table = rows.to_arrow(compat_level=pl.CompatLevel.oldest() if lists else pl.CompatLevel.newest())
         reader = pa.RecordBatchReader.from_batches(table.schema, table.to_batches())  # cheaper to scan than a table
         self._connection.register("_rows", reader)
         self._connection.execute(f"INSERT INTO {name} BY NAME SELECT * FROM _rows")  # noqa: S608 - schemas.tables

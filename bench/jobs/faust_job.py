@@ -14,7 +14,7 @@ from bench.jobs.avro import decode
 PARTITIONS = 4
 
 
-class Event(faust.Record):
+class Event(faust.Record):  # type: ignore[misc]  # Faust's classes have no types
     """The fields that the job needs; `timestamp` in seconds."""
 
     track_id: str
@@ -23,7 +23,7 @@ class Event(faust.Record):
     ms_played: int
 
 
-class AvroCodec(codecs.Codec):
+class AvroCodec(codecs.Codec):  # type: ignore[misc]  # as above
     """Faust's way to read a format of one's own."""
 
     def _loads(self, s: bytes) -> Any:
@@ -56,7 +56,7 @@ counts = (
 )
 
 
-@app.agent(events)
+@app.agent(events)  # type: ignore[untyped-decorator]  # as above
 async def count(stream: Any) -> None:
     """Counts each event, and writes the windows that every partition has passed."""
     consumed, closed = 0, 0

@@ -72,7 +72,8 @@ class Toxiproxy:
     """A network that fails on demand, in front of the broker."""
 
     def __init__(self, program: Path) -> None:
-        self.port, self.listens = ports.reserve(33_000), ports.reserve(33_100)
+        # below the ports that clients are given: one of theirs would take this one while the network is cut
+        self.port, self.listens = ports.reserve(31_000), ports.reserve(31_100)
         self._process = subprocess.Popen(
             with_parent([str(program), "-host", "127.0.0.1", "-port", str(self.port)]),
             stdout=subprocess.DEVNULL,

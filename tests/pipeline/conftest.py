@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,11 +35,16 @@ def running(broker: Broker) -> Iterator[subprocess.Popen[bytes]]:
         process.wait(10)
 
 
-@contextlib.contextmanager
-def kafka_with_topics(data_dir: Path) -> Iterator[Settings]:
-    """Settings of a running broker that has all topics."""
+def prepared(data_dir: Path) -> tuple[Settings, Broker]:
     settings = Settings(data_dir=data_dir, kafka_bootstrap_servers="")
-    broker = Broker.prepare(settings, lambda done, total: print(f"archives {done}/{total}", file=sys.stderr), 21092)
+    return settings, Broker.prepare(settings, lambda *_: None, 21092)
+
+
+@contextlib.contextmanager
+def kafka_with_topics(data_dir: Path, formatted: Path) -> Iterator[Settings]:
+    """Settings of a running broker that has all topics."""
+    shutil.copytree(formatted, data_dir / "kafka")
+    settings, broker = prepared(data_dir)
     with running(broker):
         ready = settings.model_copy(update={"kafka_bootstrap_servers": broker.bootstrap_servers})
         wait_for_broker(ready)
@@ -48,14 +53,21 @@ def kafka_with_topics(data_dir: Path) -> Iterator[Settings]:
 
 
 @pytest.fixture(scope="session")
-def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def formatted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The directory of a broker that never ran: made once, for it takes a Java of its own."""
+    _, broker = prepared(tmp_path_factory.mktemp("formatted"))
+    return broker.home
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory, formatted: Path) -> Iterator[Settings]:
     """A broker for all tests of the session: use topics, keys or groups of your own."""
-    with kafka_with_topics(tmp_path_factory.mktemp("kafka") / "data with a space") as settings:
+    with kafka_with_topics(tmp_path_factory.mktemp("kafka") / "data with a space", formatted) as settings:
         yield settings
 
 
 @pytest.fixture
-def own_kafka(tmp_path: Path) -> Iterator[Settings]:
-    """A broker for one test alone, which may do to it what it likes (takes about 5 s)."""
-    with kafka_with_topics(tmp_path) as settings:
+def own_kafka(tmp_path: Path, formatted: Path) -> Iterator[Settings]:
+    """A broker for one test alone, which may do to it what it likes (takes some seconds)."""
+    with kafka_with_topics(tmp_path, formatted) as settings:
         yield settings

@@ -17,6 +17,8 @@ import psutil
 import pytest
 
 from crossfade import ports
+from crossfade.kafka import Broker
+from schemas.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 LEDGER = ("accepted", "loaded", "dead_lettered", "deduplicated", "in_flight")
@@ -186,12 +188,11 @@ def test_kill_9_of_the_run_leaves_no_process(start: Callable[..., Run]) -> None:
     assert ledger["accepted"] <= 3000
 
 
-def test_a_broken_kafka_directory_is_told_plainly(start: Callable[..., Run]) -> None:
+def test_a_broken_kafka_directory_is_told_plainly(start: Callable[..., Run], tmp_path: Path) -> None:
     """No traceback and no endless restart: the message names the directory and --fresh."""
-    run = start("--scenario", "none", "--until-drained", "--fresh")
-    run.result()
-    (run.data_dir / "kafka" / "log" / "meta.properties").write_text("broken\n")
-    broken = start("--scenario", "none", "--until-drained")
+    broker = Broker.prepare(Settings(data_dir=tmp_path / "broken", kafka_bootstrap_servers=""), lambda *_: None)
+    (broker.home / "log" / "meta.properties").write_text("broken\n")
+    broken = start("--scenario", "none", "--until-drained", name="broken")
     out, _ = broken.process.communicate(timeout=120)
     assert broken.process.returncode == 1
     assert out == ""

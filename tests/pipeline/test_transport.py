@@ -261,7 +261,7 @@ def test_the_worker_is_set_as_the_traps_demand(kafka: Settings, tmp_path: Path) 
 def test_an_outage_is_told_in_a_few_lines(own_kafka: Settings) -> None:
     """Traps 14 and 15: while the broker is away the client errs 70 times a second, the log does not; no web server."""
     log = own_kafka.data_dir / "worker.log"
-    with worker(own_kafka) as process:
+    with worker(own_kafka, own_kafka.session_timeout_ms) as process:
         wait_until(lambda: lag() == 0, "the worker's start")
         served = {c.laddr.port for c in psutil.Process(process.pid).net_connections("tcp") if c.status == "LISTEN"}
         assert served == {PORT}, "Faust's own web server is off"

@@ -13,7 +13,7 @@ from producers.simulator.report import Report, Target, report
 
 @pytest.fixture(scope="module")
 def found() -> Report:
-    return report(seed=2)
+    return report(seed=2, events=4_000_000)
 
 
 def test_every_target_is_met(found: Report) -> None:

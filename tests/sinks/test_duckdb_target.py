@@ -112,3 +112,28 @@ def test_where_a_partition_starts() -> None:
     assert start_of(PLACE, Progress(0, 2, expired=1), 5, 9) == Progress(0, 5, expired=4)
     with pytest.raises(SinkError, match="another Kafka"):
         start_of(PLACE, Progress(0, 10), 5, 9)
+
+
+def test_empty_lists_are_loaded_without_a_word(target: DuckDbTarget, capfd: pytest.CaptureFixture[str]) -> None:
+    """Insights of which none names a similar track, one of them repeated: Arrow has nothing to complain about."""
+    codec = CODECS[topics.TRACK_INSIGHTS]
+    insight = {
+        "question_hash": "x",
+        "track_id": "t",
+        "tenant": "default",
+        "mood_analysis": {"label": "calm", "valence": 0.5, "energy": 0.5},
+        "genre_prediction": {"label": "jazz", "confidence": 0.5},
+        "listening_context": "focus",
+        "similar_tracks": [],
+        "engagement_score": 0.5,
+        "provenance": "rules",
+        "model": "rules-1",
+        "generated_at": NOW_MS,
+    }
+    batcher = Batcher(CODECS, WINDOWS, target.held, HORIZONS)
+    place = (topics.TRACK_INSIGHTS, 0)
+    values = [codec.encode({**insight, "insight_id": f"t/{name}"}) for name in "abac"]
+    batcher.take(Records.of(place, [Record(at, 9_000, b"t", value) for at, value in enumerate(values)]))
+    target.commit(batcher.prepare({place: Progress(0, 0)}, NOW_MS)[0])
+    assert target.reader.query("SELECT similar_tracks FROM track_insights").rows == [{"similar_tracks": []}] * 3
+    assert capfd.readouterr().err == ""
