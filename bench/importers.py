@@ -174,9 +174,13 @@ def into_kafka(folder: Path) -> float:
         topics.apply(here.settings)
         door = PackedDoor(here.settings, "import")
 
+        def stopped() -> bool:
+            door.report()
+            return False
+
         def send(path: Path = folder) -> None:
             job = Import([path], "")
-            job.carry(job.histories(), ToKafka(door), lambda: bool(door.report()))
+            job.carry(job.histories(), ToKafka(door), stopped)
             door.flush()
 
         first = here.settings.data_dir / "first.json"

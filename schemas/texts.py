@@ -21,7 +21,8 @@ _KEPT = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)
 _HIGH, _HALF = np.uint64(0x8080808080808080), np.uint64(32)
 _SEEDS = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xD1B54A32D192ED03)
 _FACTORS = np.uint64(0xFF51AFD7ED558CCD), np.uint64(0xC4CEB9FE1A85EC53)
-_LAST_FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_MIX_FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 
 
 def run_of(data: bytes | memoryview) -> Bytes:
@@ -110,11 +111,22 @@ def write_view(data: Bytes, at: int, size: int, views: Views, place: int, row: i
 
 
 @part
-def hashes_at(data: Bytes, at: int, size: int) -> tuple[np.uint64, np.uint64]:
-    """Two hashes of a text: multiplied and folded word by word, the last word by itself where it is not a whole one.
+def _mixed(bits: np.uint64) -> np.uint64:
+    """The finalizer of splitmix64: every bit of the result hangs on all bits.
 
-    They end in the finalizer of splitmix64 (Steele et al., Fast Splittable Pseudorandom Number Generators, 2014), so
-    every bit of one hangs on all of the text. 0 stands for no text.
+    Steele et al., Fast Splittable Pseudorandom Number Generators, 2014.
+    """
+    bits = (bits ^ (bits >> _SHIFTS[0])) * _MIX_FACTORS[0]
+    bits = (bits ^ (bits >> _SHIFTS[1])) * _MIX_FACTORS[1]
+    return bits ^ (bits >> _SHIFTS[2])
+
+
+@part
+def hashes_at(data: Bytes, at: int, size: int) -> tuple[np.uint64, np.uint64]:
+    """Two hashes of a text, word by word; the last eight bytes are a word even where they overlap the one before.
+
+    Each word is mixed before it is taken in: ids that count up differ in few bits of neighbouring words, which would
+    cancel one another. 0 stands for no text.
     """
     end = at + size
     first, second = _SEEDS[0] ^ np.uint64(size), _SEEDS[1] + np.uint64(size)
@@ -125,14 +137,11 @@ def hashes_at(data: Bytes, at: int, size: int) -> tuple[np.uint64, np.uint64]:
             some = word(data, end - 8)
         else:
             some = np.uint64(bits(data, at, size))
-        first = (first ^ some) * _FACTORS[0]
-        second = (second + some) * _FACTORS[1]
-        first ^= first >> _HALF
-        second ^= second >> _HALF
+        some = _mixed(some)
+        first, second = (first ^ some) * _FACTORS[0], (second + some) * _FACTORS[1]
+        first, second = first ^ (first >> _HALF), second ^ (second >> _HALF)
         at += 8
-    first *= _LAST_FACTORS[0]
-    second *= _LAST_FACTORS[1]
-    return first ^ (first >> _HALF), second ^ (second >> _HALF)
+    return _mixed(first), _mixed(second)
 
 
 @kernel

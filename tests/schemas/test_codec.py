@@ -189,3 +189,13 @@ def test_a_text_has_the_same_hashes_wherever_it_stands(texts: list[str | None]) 
     for name in hash_names("it"):
         assert len(set(frame[name].to_list())) == len(set(texts))
         assert all((number == 0) == (one is None) for number, one in zip(frame[name], texts, strict=True))
+
+
+@pytest.mark.parametrize(
+    "form", ["0198c1d2-7b1a-7c3e-9f00-{:012d}", "{:036d}", "spotify:track:{:08x}", "{:06d}/{:06d}"]
+)
+def test_ids_that_count_up_are_told_apart(form: str) -> None:
+    """Of a million ids that differ in a few digits no two have the same hash."""
+    ids = [form.format(number, 7 * number) for number in range(1_000_000)]
+    frame = hashed(pl.DataFrame({"it": ids}), ["it"])
+    assert [frame[name].n_unique() for name in hash_names("it")] == [len(ids), len(ids)]
