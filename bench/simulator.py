@@ -46,7 +46,7 @@ def stream_of(events: int) -> Stream:
     return Stream(Plan("bench", scenario, 1, RATE, START_MS, events))
 
 
-def columns(settings: Settings, events: int) -> dict[str, Any]:
+def bulk(settings: Settings, events: int) -> dict[str, Any]:
     """The simulator's own way: from nothing to the last acknowledgement."""
     began = time.monotonic()
     stream = stream_of(events)
@@ -106,20 +106,20 @@ def main() -> None:
     arguments = argparse.ArgumentParser(prog="python -m bench.simulator", description=__doc__)
     arguments.add_argument("--events", type=int, default=10_000_000)
     arguments.add_argument("--dry", action="store_true", help="leave bench/RESULTS.md as it is")
-    arguments.add_argument("--way", choices=("columns", "plain"), help=argparse.SUPPRESS)
+    arguments.add_argument("--way", choices=("bulk", "plain"), help=argparse.SUPPRESS)
     arguments.add_argument("--servers", help=argparse.SUPPRESS)
     arguments.add_argument("--data-dir", type=Path, help=argparse.SUPPRESS)
     options = arguments.parse_args()
     if options.way:
         settings = Settings(data_dir=options.data_dir, kafka_bootstrap_servers=options.servers)
-        found = {"columns": columns, "plain": plain}[options.way](settings, options.events)
+        found = {"bulk": bulk, "plain": plain}[options.way](settings, options.events)
         used = resource.getrusage(resource.RUSAGE_SELF)
         found["peak_mb"], found["cpu_s"] = used.ru_maxrss >> 10, used.ru_utime + used.ru_stime
         print(json.dumps(found))
         return
     with cluster() as here:
         topic_list.apply(here.settings)
-        ours = measure("columns", here.settings, options.events)
+        ours = measure("bulk", here.settings, options.events)
         theirs = measure("plain", here.settings, max(1, options.events // _PLAIN_SHARE))
     if not options.dry:
         results.write("Simulator", report(ours, theirs, options.events))
@@ -129,7 +129,7 @@ def report(ours: dict[str, Any], theirs: dict[str, Any], events: int) -> str:
     """The section."""
     head = ["way", "events", "events/s", "peak memory (MB)"]
     rows = [
-        ["simulator: made, encoded and sent as columns", *_figures(ours)],
+        ["simulator: made, encoded and sent in bulk", *_figures(ours)],
         ["the same events, ready as dicts: fastavro and confluent-kafka one by one", *_figures(theirs)],
     ]
     return "\n\n".join(
