@@ -14,7 +14,7 @@ from schemas.kafka import KafkaUnavailableError, admin
 from schemas.settings import Settings
 from sinks.audit import EVERY_S as AUDIT_EVERY_S
 from sinks.audit import Audit, oldest_unread_ms
-from sinks.ledger import counts, ends_of, figures, lags, sink_topics
+from sinks.ledger import Counts, counts, ends_of, figures, lags, sink_topics
 from sinks.target import Place, Progress
 from warehouse.runner import Reader, WarehouseError
 
@@ -46,7 +46,8 @@ class Watched(Protocol):
 class Watch:
     """A thread that keeps lag and ledger fresh (see EVERY_S), and one that audits the ledger less often.
 
-    Lag and ledger are None while Kafka or the warehouse is away.
+    Lag and ledger are None while Kafka is away, and until the warehouse has answered once. While the warehouse takes no
+    rows its last counts stay true, and the ledger tells what waits in Kafka.
     """
 
     def __init__(self, settings: Settings, sink: Watched, now_ms: Callable[[], int]) -> None:
@@ -58,6 +59,7 @@ class Watch:
         self._ledger_every_s = LEDGER_EVERY_S[settings.warehouse]
         self._asked_at = float("-inf")
         self._asked_for: Mapping[Place, Progress] = {}
+        self._counts: Counts | None = None
         self._state: dict[str, Any] = {"lag": None, "ledger": None}
         self._stopped = threading.Event()
         self._threads = [
@@ -90,12 +92,12 @@ class Watch:
         lag = lags(progress, ends)
         drained = not any(lag.values()) and progress != self._asked_for
         ledger = self._state["ledger"]
-        if source is None:
-            ledger = None
-        elif progress and (due or drained or ledger is None):
-            found = counts(source)  # before the offsets, so that nothing seems loaded that was not accepted
-            ledger = figures(found, ends_of(self._client, [topics.EVENTS])).as_dict()
+        asks = source is not None and bool(progress) and (due or drained or ledger is None)
+        if source is not None and asks:
+            self._counts = counts(source)  # before the offsets, so that nothing seems loaded that was not accepted
             self._asked_at, self._asked_for = time.monotonic(), progress
+        if self._counts is not None and (asks or source is None):
+            ledger = figures(self._counts, ends_of(self._client, [topics.EVENTS])).as_dict()
             for entry, number in ledger.items():
                 metrics.LEDGER.labels(entry).set(number)
         for topic, records in lag.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from datetime import datetime
@@ -41,7 +42,7 @@ class Live:
         self._settings, self._charts, self._clock = settings, charts, clock
         self.answers = Answers(source, FRESH_S[settings.warehouse])
         self._threads = Threads(1)
-        self._sink: asyncio.Task[dict[str, int] | None] | None = None
+        self._sink: asyncio.Task[dict[str, Any] | None] | None = None
 
     async def pulse(self) -> tuple[Held, dict[str, Any] | None]:
         """The newest pulse, and the last good one as a row (None before the first)."""
@@ -122,34 +123,39 @@ class Live:
             return Held()
         return await self.answers.get(key, sql, params or (shown.params if shown else {}), version)
 
-    async def sink_ledger(self) -> dict[str, int] | None:
-        """The sink's own figures, which know what is in flight; None when it does not answer."""
+    async def sink_ledger(self) -> dict[str, Any] | None:
+        """The sink's own figures, which know what is in flight, and `waiting_for`; None when it does not answer."""
         if self._sink is None or self._sink.done():
             self._sink = asyncio.create_task(self._threads.run(self._ask_sink))
         return await asyncio.shield(self._sink)
 
-    def _ask_sink(self) -> dict[str, int] | None:
+    def _ask_sink(self) -> dict[str, Any] | None:
         url = f"http://{self._settings.stage_host}:{self._settings.sink_metrics_port}/healthz"
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
-            with opener.open(url, timeout=SINK_TIMEOUT_S) as response:
-                told = json.load(response)["ledger"]
-            return None if told is None else {name: int(told[name]) for name in _ENTRIES}
+            try:
+                with opener.open(url, timeout=SINK_TIMEOUT_S) as response:
+                    told = json.load(response)
+            except urllib.error.HTTPError as unwell:  # it tells its figures all the same
+                told = json.load(unwell)
+            figures = {name: int(told["ledger"][name]) for name in _ENTRIES}
+            return {**figures, "waiting_for": told["waiting_for"]}
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
 
-def ledger_state(sink: Mapping[str, int] | None, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """The five figures, `difference` (what is missing) and a state: balanced, in flight or imbalance.
+def ledger_state(sink: Mapping[str, Any] | None, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The five figures, `difference` (what is missing), a state (balanced, in flight or imbalance), and `waiting_for`.
 
     Without the sink the warehouse alone answers: it does not know what is still in Kafka, and what it has read but not
     finished counts as in flight.
     """
+    found: dict[str, Any]
     if sink is not None:
         found = dict(sink)
         origin = "sink"
     else:
-        found = {name: sum(int(row[name]) for row in rows) for name in _ENTRIES[:-1]}
+        found = {"waiting_for": None, **{name: sum(int(row[name]) for row in rows) for name in _ENTRIES[:-1]}}
         found["in_flight"] = max(found["accepted"] - sum(found[name] for name in _ENTRIES[1:-1]), 0)
         origin = "warehouse"
     difference = found["accepted"] - sum(found[name] for name in _ENTRIES[1:])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from crossfade.observe import read
 from tests.faults.conftest import Rig, fill
 
 HOLD = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
@@ -57,6 +58,10 @@ def test_a_full_disk_under_the_warehouse(rig: Callable[..., Rig], small_disk: Ca
     it.until(lambda: "waiting for warehouse" in sinks.log.read_text(), "the sink's warning", 60)
     it.pause(3.0)
     assert "Traceback" not in sinks.log.read_text()
+    ledger = read(it.pipeline.addresses()["sinks"]).ledger
+    assert ledger is not None
+    assert ledger["in_flight"] > 0, "what waits in Kafka is told while the warehouse takes nothing"
+    assert ledger["accepted"] == sum(ledger.values()) - ledger["accepted"]
     ballast.unlink()
     it.send()
     it.finish()

@@ -181,14 +181,15 @@ def test_while_the_warehouse_is_away_the_last_data_stays(tmp_path: Path) -> None
 
 
 def test_the_ledger_comes_from_the_sink_while_it_runs(filled: Settings) -> None:
-    """The sink knows what is in flight; what is missing is called an imbalance."""
+    """The sink knows what is in flight, also while it waits; what is missing is called an imbalance."""
     told: dict[str, Any] = {"accepted": 10, "loaded": 6, "dead_lettered": 1, "deduplicated": 1, "in_flight": 2}
+    waiting = {"for": ""}
 
     class Sink(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            self.send_response(200)
+            self.send_response(503 if waiting["for"] else 200)
             self.end_headers()
-            self.wfile.write(json.dumps({"ok": True, "ledger": told}).encode())
+            self.wfile.write(json.dumps({"ledger": told, "waiting_for": waiting["for"] or None}).encode())
 
         def log_message(self, *_: Any) -> None:
             pass
@@ -199,6 +200,9 @@ def test_the_ledger_comes_from_the_sink_while_it_runs(filled: Settings) -> None:
         with client_of(filled.model_copy(update={"sink_metrics_port": server.server_port})) as client:
             ledger = client.get("/api/live").json()["ledger"]
             assert (ledger["state"], ledger["in_flight"], ledger["origin"]) == ("in flight", 2, "sink")
+            told["accepted"], told["in_flight"], waiting["for"] = 110, 102, "warehouse: the disk is full"
+            ledger = client.get("/api/live").json()["ledger"]
+            assert (ledger["state"], ledger["in_flight"], ledger["waiting_for"]) == ("in flight", 102, waiting["for"])
             told["loaded"] = 5
             ledger = client.get("/api/live").json()["ledger"]
             assert (ledger["state"], ledger["difference"]) == ("imbalance", 1)
