@@ -26,7 +26,7 @@ from schemas.settings import CHECKOUT
 MEASURED_FROM = 0.1
 """Rates count from this share of the input on: what comes before is start-up."""
 
-_SETTLED_S, _GIVEN_UP_S, _STOP_S, _JOINED_S = 2.0, 12.0, 4.0, 40.0
+_SETTLED_S, _GIVEN_UP_S, _STOP_S, _JOINED_S = 2.0, 30.0, 4.0, 40.0
 Judge = Callable[[list[Row]], str | None]
 Progress = list[tuple[int, float]]
 """(events consumed, Unix time), ascending."""

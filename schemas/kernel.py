@@ -22,8 +22,11 @@ def _stamp() -> str:
     return hashlib.blake2b(b"".join(file.read_bytes() for file in files), digest_size=8).hexdigest()
 
 
+CACHE_DIR = _HERE / "__pycache__" / f"kernels-{_stamp()}"
+"""Where the machine code is: another release has another directory."""
+
 # numba looks at the file of a kernel alone, and would keep an old copy of what it calls in another
-numba.config.CACHE_DIR = str(_HERE / "__pycache__" / f"kernels-{_stamp()}")  # type: ignore[attr-defined]
+numba.config.CACHE_DIR = str(CACHE_DIR)  # type: ignore[attr-defined]
 
 
 def kernel(function: F) -> F:
