@@ -28,7 +28,9 @@ public final class Event {
         in.at = 10;
         in.skip();
         int type = (int) in.number();
-        in.skip();
+        if (in.number() == 1) { // user_id
+            in.skip();
+        }
         int length = (int) in.number();
         String track = new String(value, in.at, length, StandardCharsets.UTF_8);
         in.at += length;

@@ -13,6 +13,7 @@ import org.apache.flink.configuration.CheckpointingOptions;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.configuration.MemorySize;
 import org.apache.flink.configuration.PipelineOptions;
+import org.apache.flink.configuration.RestOptions;
 import org.apache.flink.configuration.TaskManagerOptions;
 import org.apache.flink.connector.base.DeliveryGuarantee;
 import org.apache.flink.connector.kafka.sink.KafkaRecordSerializationSchema;
@@ -35,6 +36,7 @@ public final class FlinkJob {
         configuration.set(TaskManagerOptions.NUM_TASK_SLOTS, Job.PARALLELISM);
         configuration.set(TaskManagerOptions.NETWORK_MEMORY_MAX, MemorySize.ofMebiBytes(128));
         configuration.set(PipelineOptions.GENERIC_TYPES, false);
+        configuration.set(RestOptions.BIND_PORT, "0"); // 8081 may be taken, by a collector for instance
         configuration.set(CheckpointingOptions.CHECKPOINT_STORAGE, "filesystem");
         configuration.set(CheckpointingOptions.CHECKPOINTS_DIRECTORY, "file://" + Job.DIRECTORY + "/checkpoints");
         StreamExecutionEnvironment flow = StreamExecutionEnvironment.getExecutionEnvironment(configuration);
