@@ -226,8 +226,8 @@ def create(settings: Settings) -> Any:
     """The Faust app, wired like stream_processors.app."""
     partitions = len(partitions_of(admin(settings), job.INPUT))
     app = faust_app(settings, f"{job.OUTPUT}-app", partitions, Path(job.DIRECTORY) / f"worker-{os.getpid()}")
-    app.conf.consumer_max_fetch_size = int(os.environ.get("BENCH_FETCH_BYTES", str(4 << 20)))  # a small state has room
-    if "BENCH_FETCH_BYTES" in os.environ:
+    if fetch_bytes := os.environ.get("BENCH_FETCH_BYTES"):
+        app.conf.consumer_max_fetch_size = int(fetch_bytes)
         transport._FETCH_MIN_BYTES = 1  # small batches must not wait for more
     outbox, every_ms = Outbox(settings), job.SNAPSHOT_EVERY_MS
     opened, waiting = Snapshots(table(app, "open", partitions), "1"), Snapshots(table(app, "waiting", 1), "1")
