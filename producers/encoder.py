@@ -23,6 +23,15 @@ FIELDS = (
 )
 
 
+def event_types(codec: Codec) -> list[str]:
+    """The types of events as the schema numbers them; raises ValueError when it has other fields than FIELDS."""
+    kinds = {field["name"]: field["type"] for field in codec.fields}
+    if tuple(kinds) != FIELDS:
+        raise ValueError("listening_event.avsc has other fields than its encoders write")
+    symbols: list[str] = kinds["event_type"]["symbols"]
+    return symbols
+
+
 class EventEncoder:
     """Events of one tenant and source as records of listening_event.avsc; the result is what `Codec.encode` writes.
 
@@ -38,10 +47,7 @@ class EventEncoder:
         pseudonym: Callable[[str], str],
         location_precision: Precision = "city",
     ) -> None:
-        if tuple(field["name"] for field in codec.fields) != FIELDS:
-            raise ValueError("listening_event.avsc has other fields than this encoder writes")
-        (event_type,) = (field["type"] for field in codec.fields if field["name"] == "event_type")
-        self._types = {symbol: long(i) for i, symbol in enumerate(event_type["symbols"])}
+        self._types = {symbol: long(i) for i, symbol in enumerate(event_types(codec))}
         self._keys = Table(lambda user_id: pseudonym(user_id).encode(), USERS_MAX)
         self._places = Table(lambda told: text(told[0]) + optional(told[1] and coarsened(told[1], location_precision)))
         self._together = Table(lambda told: b"".join(map(optional, told)))

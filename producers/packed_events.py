@@ -7,12 +7,12 @@ import time
 import msgspec
 import numpy as np
 
-from producers.encoder import FIELDS, long, text
+from producers.encoder import FIELDS, event_types, long, text
 from producers.event import FIELDS as TOLD
 from producers.event import ClientEvent
 from schemas.codec import Codec
 from schemas.kernel import kernel
-from schemas.packing import Bools, Bytes, Places, put_varint, varint_size
+from schemas.packing import Bools, Bytes, Places, put_record_head, put_varint
 from schemas.ready_batch import ReadyBatch
 from schemas.record_batch import record_batch
 
@@ -44,11 +44,8 @@ class PackedEncoder:
     """Packed events of one tenant and source as a record batch: keys and values are those of `EventEncoder`."""
 
     def __init__(self, codec: Codec, tenant: str, source: str) -> None:
-        if tuple(field["name"] for field in codec.fields) != FIELDS:
-            raise ValueError("listening_event.avsc has other fields than this encoder writes")
-        types = [field["type"] for field in codec.fields[: len(_ORDER)]]
-        symbols = types[FIELDS.index("event_type")]["symbols"]
-        self._nullable = np.array([isinstance(kind, list) for kind in types], np.bool_)
+        symbols = event_types(codec)
+        self._nullable = np.array([isinstance(field["type"], list) for field in codec.fields[: len(_ORDER)]], np.bool_)
         self._symbols = np.frombuffer("".join(symbols).encode(), np.uint8)
         self._symbol_ends = np.cumsum([0, *map(len, symbols)]).astype(np.uint64)
         self._prefix = codec.prefixes[0].data
@@ -165,12 +162,8 @@ def _write(
                 size = put_varint(value, size, _number(packed, start, width) << _ONE)
         size = _copy(value, size, behind, _ZERO, np.uint64(len(behind)))
         key = _EVENT_ID if tags[_USER] == _NIL else _USER
-        delta, key_size = np.uint64(event) << _ONE, sizes[key]
-        body = np.uint64(3) + varint_size(delta) + varint_size(key_size << _ONE) + key_size
-        at = put_varint(out, at, (body + varint_size(size << _ONE) + size) << _ONE)
-        out[at] = out[at + _ONE] = _NULL  # no attributes, no time of its own
-        at = put_varint(out, at + _ONE + _ONE, delta)
-        at = _copy(out, put_varint(out, at, key_size << _ONE), packed, starts[key], key_size)
+        at = put_record_head(out, at, np.uint64(event), sizes[key], size)
+        at = _copy(out, at, packed, starts[key], sizes[key])
         at = _copy(out, put_varint(out, at, size << _ONE), value, _ZERO, size)
         out[at] = _NULL  # no headers
         at += _ONE

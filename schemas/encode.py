@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from schemas.codec import Codec
-from schemas.packing import Bools, Coded, Column, Fixed, Texts, Varints, measured, packed
+from schemas.packing import Bools, Column, Fixed, Texts, Varints, measured, packed
 
 
 def encode(codec: Codec, rows: pl.DataFrame) -> pa.LargeBinaryArray:
@@ -26,7 +26,7 @@ def encode(codec: Codec, rows: pl.DataFrame) -> pa.LargeBinaryArray:
 def columns(codec: Codec, rows: pl.DataFrame) -> list[Column]:
     """What makes up the values; columns of `rows` are found by name, times are ms or Datetime.
 
-    Texts that come as codes are not spread out. A missing column of a nullable field is null in every row.
+    A missing column of a nullable field is null in every row.
     Raises KeyError for any other missing column, and TypeError for a type that it does not know (arrays, maps,
     records).
     """
@@ -54,10 +54,9 @@ def _arrow(column: pl.Series) -> pa.Array:
 def _values(column: pa.Array, avro_type: Any, name: str, present: Bools, branches: bytes) -> Column:
     """The values of a column of this type; a null where a value is wanted is empty, 0 or false."""
     match avro_type["type"] if isinstance(avro_type, dict) else avro_type:
-        case "string" | "bytes" if isinstance(column, pa.DictionaryArray):
-            return Coded.of(_numbers(column.indices.cast(pa.int32())), column.dictionary, present, branches)
         case "string" | "bytes":
-            return Texts.of(column, present, branches)
+            texts = column.dictionary_decode() if isinstance(column, pa.DictionaryArray) else column
+            return Texts.of(texts, present, branches)
         case "int" | "long":
             return Varints(present, branches, _numbers(column.cast(pa.int64())))
         case "enum":

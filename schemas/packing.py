@@ -13,15 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from schemas.kernel import kernel
+from schemas.kernel import kernel, part
 
 Bools = npt.NDArray[np.bool_]
 Bytes = npt.NDArray[np.uint8]
-Codes = npt.NDArray[np.int32]
 Ints = npt.NDArray[np.int64]
 Places = npt.NDArray[np.uint64]
 
 _MORE, _SEVEN, _ONE = np.uint64(0x80), np.uint64(7), np.uint64(1)
+_FRAME_BYTES = np.uint64(3)  # of a Kafka record: attributes, time, number of headers
 
 
 @dataclass
@@ -120,29 +120,6 @@ class Texts(Column):
         _write_texts(out, at, self.present, self._branches, self.ends, self.data, first)
 
 
-@dataclass
-class Coded(Column):
-    """Texts of a list behind their lengths: `codes` says which one a row has, the list is kept as in `Texts`."""
-
-    codes: Codes
-    ends: Places
-    data: Bytes
-
-    @classmethod
-    def of(cls, codes: Codes, texts: pa.Array, present: Bools, branches: bytes) -> Coded:
-        """The texts of an array of any layout."""
-        listed = Texts.of(texts)
-        return cls(present, branches, codes, listed.ends, listed.data)
-
-    def measure(self, sizes: Places) -> None:
-        """As in `Column`."""
-        _measure_coded(sizes, self.present, self._branches, self.codes, self.ends)
-
-    def write(self, out: Bytes, at: Places, first: int) -> None:
-        """As in `Column`."""
-        _write_coded(out, at, self.present, self._branches, self.codes, self.ends, self.data, first)
-
-
 def measured(columns: Sequence[Column], rows: int) -> Places:
     """Bytes that each row takes; raises ValueError when a column has another number of rows."""
     if any(len(column.present) != rows for column in columns):
@@ -188,6 +165,22 @@ def put_varint(out: Bytes, at: np.uint64, number: np.uint64) -> np.uint64:
         at += _ONE
     out[at] = np.uint8(number)
     return at + _ONE
+
+
+@part
+def put_record_head(
+    out: Bytes, at: np.uint64, number: np.uint64, key_bytes: np.uint64, value_bytes: np.uint64
+) -> np.uint64:
+    """Writes what stands before the key of a Kafka record, and returns the place of the key.
+
+    That is the record's length, no attributes, no time of its own, its number in the batch, and the key's length.
+    """
+    delta = number << _ONE
+    body = _FRAME_BYTES + varint_size(delta) + varint_size(key_bytes << _ONE) + key_bytes
+    at = put_varint(out, at, (body + varint_size(value_bytes << _ONE) + value_bytes) << _ONE)
+    out[at] = out[at + _ONE] = np.uint8(0)
+    at = put_varint(out, at + _ONE + _ONE, delta)
+    return put_varint(out, at, key_bytes << _ONE)
 
 
 @kernel
@@ -245,33 +238,6 @@ def _write_texts(
         place = _branch(out, at[row], present[i], branches)
         if present[i]:
             start, size = ends[i], ends[i + 1] - ends[i]
-            place = put_varint(out, place, size << _ONE)
-            for j in range(size):
-                out[place + j] = data[start + j]
-            place += size
-        at[row] = place
-
-
-@kernel
-def _measure_coded(sizes: Places, present: Bools, branches: Bytes, codes: Codes, ends: Places) -> None:
-    for i in range(len(sizes)):
-        sizes[i] += np.uint64(len(branches) > 0)
-        if present[i]:
-            code = np.uint64(codes[i])
-            size = ends[code + _ONE] - ends[code]
-            sizes[i] += varint_size(size << _ONE) + size
-
-
-@kernel
-def _write_coded(
-    out: Bytes, at: Places, present: Bools, branches: Bytes, codes: Codes, ends: Places, data: Bytes, first: int
-) -> None:
-    for row in range(len(at)):
-        i = first + row
-        place = _branch(out, at[row], present[i], branches)
-        if present[i]:
-            code = np.uint64(codes[i])
-            start, size = ends[code], ends[code + _ONE] - ends[code]
             place = put_varint(out, place, size << _ONE)
             for j in range(size):
                 out[place + j] = data[start + j]

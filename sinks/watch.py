@@ -95,9 +95,10 @@ class Watch:
         asks = source is not None and bool(progress) and (due or drained or ledger is None)
         if source is not None and asks:
             self._counts = counts(source)  # before the offsets, so that nothing seems loaded that was not accepted
+            ends = ends_of(self._client, [topics.EVENTS])
             self._asked_at, self._asked_for = time.monotonic(), progress
         if self._counts is not None and (asks or source is None):
-            ledger = figures(self._counts, ends_of(self._client, [topics.EVENTS])).as_dict()
+            ledger = figures(self._counts, ends).as_dict()
             for entry, number in ledger.items():
                 metrics.LEDGER.labels(entry).set(number)
         for topic, records in lag.items():

@@ -87,7 +87,8 @@ def marked(frame: pl.DataFrame) -> pl.DataFrame:
     found = {mark: known.of(names) for mark, names in MARKS.items()}
     again = {f"{mark}_again": found[mark].second for mark in _TWICE}
     columns = {**{mark: one.first for mark, one in found.items()}, **again}
-    return frame.with_columns(pl.Series(f"_{name}", column) for name, column in columns.items())
+    marks = [pl.Series(f"_{name}", column) for name, column in columns.items()]
+    return frame.drop([name for column in IDS for name in hash_names(column)], strict=False).with_columns(marks)
 
 
 def mark(frame: pl.DataFrame, name: str) -> Hashes:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from producers.collector.clock import TOLERANCE_MS
-from producers.encoder import FIELDS, optional, text
+from producers.encoder import event_types, optional, text
 from producers.event import EVENT_TYPES
 from producers.identity import PSEUDONYM_CHARACTERS
 from producers.simulator.catalogue import Catalogue
@@ -22,7 +22,7 @@ from producers.simulator.texts import characters
 from producers.simulator.world import NONE, PLAY, REASONS_END, REASONS_START
 from schemas.codec import Codec
 from schemas.kernel import kernel, part
-from schemas.packing import Bytes, Places, put_varint, varint_size, zigzag
+from schemas.packing import Bytes, Places, put_record_head, put_varint, zigzag
 from schemas.record_batch import record_batch
 
 PROFILE = np.dtype(
@@ -41,7 +41,6 @@ _AHEAD = 4
 
 _ZERO, _ONE, _TWO, _STEP = np.uint64(0), np.uint64(1), np.uint64(2), np.uint64(COPIED_BYTES)
 _USER_BYTES, _PROFILE_BYTES, _FOUR_BITS = np.uint64(PSEUDONYM_CHARACTERS), np.uint64(PROFILE.itemsize), np.uint64(0xF)
-_FRAME_BYTES = np.uint64(3)  # attributes, time, number of headers
 _NULL, _PRESENT = np.uint8(0), np.uint8(2)
 _REASONS, _FLAGS = 1 + len(REASONS_START), 8
 
@@ -101,11 +100,9 @@ class Records:
         run: str,
         tenant: str,
     ) -> None:
-        if tuple(field["name"] for field in codec.fields) != FIELDS:
-            raise ValueError("listening_event.avsc has other fields than the simulator writes")
         client = scenario.client
-        (event_type,) = (field["type"] for field in codec.fields if field["name"] == "event_type")
-        kinds = np.array([2 * event_type["symbols"].index(kind) for kind in EVENT_TYPES], np.uint8)
+        symbols = event_types(codec)
+        kinds = np.array([2 * symbols.index(kind) for kind in EVENT_TYPES], np.uint8)
         tracks = np.zeros(scenario.tracks, TRACK)
         tracks["title"], tracks["artist"] = catalogue.title, catalogue.artist
         tracks["album"], tracks["duration_ms"] = catalogue.album_title, catalogue.duration_ms
@@ -278,13 +275,8 @@ def _write(
         prefetch(told.profiles, np.int64(ahead.listener))
         prefetch(told.tracks, np.int64(ahead.track))
         prefetch(told.track_ids.data, ahead.track * told.track_ids.width)
-        size, place = _put_event(event, row, received_ms, told), zigzag(np.int64(i - first))
-        key_bytes = id_bytes if row.private else _USER_BYTES
-        body = _FRAME_BYTES + varint_size(place) + varint_size(key_bytes << _ONE) + key_bytes
-        at = put_varint(out, at, (body + varint_size(size << _ONE) + size) << _ONE)
-        out[at] = out[at + _ONE] = np.uint8(0)
-        at = put_varint(out, at + _TWO, place)
-        at = put_varint(out, at, key_bytes << _ONE)
+        size = _put_event(event, row, received_ms, told)
+        at = put_record_head(out, at, np.uint64(i - first), id_bytes if row.private else _USER_BYTES, size)
         if row.private:
             at = _put(out, at, event, id_start, id_bytes)
         else:

@@ -89,7 +89,7 @@ export function showLedger(ledger) {
       h("tr", { class: at === 0 ? "sum" : "" }, h("td", { class: "muted", "aria-hidden": "true" }, sign), h("th", { scope: "row" }, name), h("td", { class: "number" }, number(value))),
     );
     const found = [h("table", {}, h("caption", { class: "hidden" }, "What became of every accepted event"), h("tbody", {}, body))];
-    if (ledger.waiting_for) found.push(h("p", { class: "error" }, `The sink is ${ledger.waiting_for} Nothing is lost: Kafka keeps the events.`));
+    if (ledger.waiting_for) found.push(h("p", { class: "error" }, `Nothing is lost, Kafka keeps the events: the sink is ${ledger.waiting_for}`));
     if (ledger.origin === "warehouse") found.push(h("p", { class: "muted" }, "The sink does not answer: these figures are the warehouse's own."));
     if (ledger.sources.length) found.push(parts("The ledger by source", "Source", ledger.sources, (row) => row.source));
     if (ledger.hours.length) found.push(parts("The ledger by hour", "Hour (UTC)", ledger.hours, (row) => row.hour.slice(5, 16).replace("T", " ")));
