@@ -7,6 +7,7 @@ flight. Both sides go into a scratch database on disk beside the data, so that m
 from __future__ import annotations
 
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -100,9 +101,11 @@ def verify(settings: Settings, form: Format) -> bool:
         print(json.dumps(told, ensure_ascii=False), flush=True)
         return verdict.ok
     kinds = ("missing", "doubled", "foreign", "missing_dead_letters", "doubled_dead_letters")
-    rows = [{"what": "checked", "id": verdict.checked}, {"what": "in flight", "id": verdict.in_flight}]
-    rows += [{"what": kind.replace("_", " "), "id": each} for kind in kinds for each in told[kind]]
-    show(answer_of(rows, "what", "id"), form)
+    rows = [{"finding": kind.replace("_", " "), "id": each} for kind in kinds for each in told[kind]]
+    if rows or form is Format.CSV:
+        show(answer_of(rows, "finding", "id"), form)
+    outcome = "each is accounted for once" if verdict.ok else "not all are accounted for once"
+    print(f"{verdict.checked:,} events counted again, {verdict.in_flight:,} in flight: {outcome}", file=sys.stderr)
     return verdict.ok
 
 

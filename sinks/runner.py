@@ -29,7 +29,7 @@ _SMALL_QUEUE: dict[str, Any] = {
 }
 """What the client keeps before it is asked for it: a second or so, since Kafka is the buffer."""
 
-_BACKOFF_S = (0.125, 1.0)
+_BACKOFF_S = (0.125, 5.0)
 
 _log = structlog.get_logger()
 

@@ -68,7 +68,7 @@ def render(status: WorkerStatus) -> str:
     head = ["Partition", "Lag", "Watermark (UTC)", "Behind now", "Snapshot age", "Next offset", "Waiting events"]
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><meta http-equiv="refresh" content="2">'
-        '<meta name="viewport" content="width=device-width">'
+        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
         f"<title>{escape(status.name)} - Crossfade</title><style>{_STYLE}</style>"
         f"<h1>{escape(status.name)}</h1><p>Stream processor. Numbers since its start; "
         '<a href="/metrics">metrics</a>, <a href="/healthz">health</a>.</p>'

@@ -21,7 +21,7 @@ class Status:
     """Looks at the broker twice a second, from a thread of its own."""
 
     def __init__(self, settings: Settings, worker: WorkerApp) -> None:
-        self._name, self._worker = settings.worker_name, worker
+        self._name, self._worker, self._grace_ms = settings.worker_name, worker, settings.grace_ms
         self._lags: dict[TP, int] = {}
         self._total: int | None = None
         self._consumer = consumer(settings, "crossfade-worker-lag")
@@ -69,18 +69,20 @@ class Status:
         )
 
     def _partition(self, tp: TP, next_offset: int) -> PartitionStatus:
-        is_input = tp.topic == self._worker.events.topic
-        watermark_s = _total("crossfade_worker_watermark_timestamp_seconds", partition=str(tp.partition))
+        events, merge, clock, waiting = self._worker.events, self._worker.merge, 0, 0
+        if tp.topic == events.topic and (state := events.states.get(tp.partition)) is not None:
+            clock, waiting = state.clock, state.waiting
+        if tp.topic == merge.topic and (merging := merge.states.get(tp.partition)) is not None:
+            clock = merging.watermark_clock
         saved_s = _total("crossfade_worker_snapshot_timestamp_seconds", topic=tp.topic, partition=str(tp.partition))
-        state = self._worker.events.states.get(tp.partition) if is_input else None
         return PartitionStatus(
             tp.topic,
             tp.partition,
             next_offset,
             self._lags.get(tp),
-            int(watermark_s * 1000) if is_input and watermark_s > 0 else None,
+            clock - self._grace_ms if clock else None,
             int(saved_s * 1000) if saved_s else None,
-            0 if state is None else state.waiting,
+            waiting,
         )
 
 

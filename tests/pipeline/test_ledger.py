@@ -40,7 +40,10 @@ def test_what_is_taken_away_is_named(own: Settings, capsys: pytest.CaptureFixtur
         assert (verdict.ok, verdict.checked, verdict.in_flight) == (True, right.accepted, 0)
         process.send_signal(signal.SIGTERM)
         assert process.wait(10) == 0
-    assert verify(own, Format.JSON)
+    capsys.readouterr()
+    assert verify(own, Format.TABLE)
+    shown = capsys.readouterr()
+    assert (shown.out, "0 in flight: each is accounted for once" in shown.err) == ("", True)
 
     with duckdb.connect(str(own.duckdb_file)) as file:
         file.execute("DELETE FROM events WHERE event_id = '5'; DELETE FROM events WHERE event_id = '7'")
@@ -55,6 +58,8 @@ def test_what_is_taken_away_is_named(own: Settings, capsys: pytest.CaptureFixtur
     assert told["doubled"] == ["9"]
     assert told["missing_dead_letters"] == [letter]
     assert {row["event_id"] for row in told["details"]["missing"]} == {"5", "7"} <= ids
+    assert not verify(own, Format.CSV)
+    assert {"missing,5", "missing,7", "doubled,9"} < set(capsys.readouterr().out.splitlines())
 
     assert not show_ledger(own, "source", Format.JSON)
     lines = {row["source"]: row for row in json.loads(capsys.readouterr().out)}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -61,6 +63,10 @@ def lag() -> int | None:
     except (httpx.HTTPError, KeyError):
         return None
     return answer
+
+
+def page() -> str:
+    return httpx.get(f"http://127.0.0.1:{PORT}/", timeout=10).text
 
 
 def read_all(settings: Settings, topic: str) -> list[tuple[bytes, dict[str, Any]]]:
@@ -138,7 +144,7 @@ def hash_of(user: str) -> int:
 def test_windows_and_plays_survive_kill_9(own_kafka: Settings) -> None:
     """24,000 events with duplicates, late and broken ones, the worker killed three times: nothing lost or twice.
 
-    In the end SIGTERM stops it: clean, and bounded.
+    In the end its page tells the watermark of each partition and of the merge; SIGTERM stops it: clean, and bounded.
     """
     feed = Feed(own_kafka)
     for round_ in range(3):
@@ -153,6 +159,9 @@ def test_windows_and_plays_survive_kill_9(own_kafka: Settings) -> None:
         wait_until(lambda: lag() == 0, "the worker's catching up")
         time.sleep(1.2)
         wait_until(lambda: lag() == 0, "the merge of the last windows")
+        reached = datetime.fromtimestamp((START_MS + 24_000 * 60 + 100_000 - own_kafka.grace_ms) / 1000, UTC)
+        everywhere = [f"<td>{reached:%Y-%m-%d %H:%M:%S}</td>"] * (own_kafka.partitions + 1)
+        wait_until(lambda: re.findall(everywhere[0], page()) == everywhere, "the watermark's being told")
         process.send_signal(signal.SIGTERM)
         assert process.wait(5) == 0
     oracle = Oracle()
