@@ -43,13 +43,17 @@ Integers = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Shape:
-    """What the log is like. Times in milliseconds; a row is at most `jitter_ms` older than the newest before it."""
+    """What the log is like. Times in milliseconds; a row is at most `jitter_ms` older than the newest before it.
+
+    At any time `users` listen; each stays for `stay_minutes`, and another comes.
+    """
 
     events: int
     partitions: int = 4
     minutes: float = 20.0
     tracks: int = 10_000
     users: int = 100_000
+    stay_minutes: float = 60.0
     jitter_ms: int = 4_000
     closing_ms: int = 600_000
     seed: int = 7
@@ -88,7 +92,8 @@ def generate(shape: Shape) -> Log:
     track = track[track < shape.tracks][:n]
     if len(track) < n:
         track = np.concatenate((track, random.integers(0, shape.tracks, n - len(track))))
-    user = random.integers(0, shape.users, n)
+    came = (np.arange(n) * shape.minutes / n * shape.users / shape.stay_minutes).astype(np.int64)
+    user = came + random.integers(0, shape.users, n)
     kind = random.choice(len(TYPES), n, p=_TYPE_SHARES)
     span = int(shape.minutes * 60_000)
     time = shape.start_ms + np.arange(n) * span // n - random.integers(0, shape.jitter_ms, n)

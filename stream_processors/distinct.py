@@ -1,7 +1,8 @@
 """Exact numbers of distinct items per owner: a hash set of (owner, item) pairs, kept for as long as the owner is open.
 
-A pair is one 64-bit key: 8 bytes in the table (at most half full) and, with its owner, 16 in the log from which the
-table is built again. A pair is taken for another with a chance of n^2 / 2^65 for n pairs (3e-8 at a million).
+A pair is one 64-bit key: 8 bytes in the table (at most three quarters full) and, with its owner, 16 in the log from
+which the table is built again; the log is kept as the bytes that snapshots write. A pair is taken for another with a
+chance of n^2 / 2^65 for n pairs (3e-8 at a million).
 """
 
 from __future__ import annotations
@@ -18,27 +19,30 @@ Pairs = npt.NDArray[np.uint64]
 """Of shape (n, 2): owner, key of the pair."""
 
 _FORGET_MIN = 1 << 16
+_RUN_BYTES = 2 << 20
 
 
 class DistinctItems:
-    """Pairs in runs that are written once; a run that has grown to half of the run before it is merged with it."""
+    """Pairs in runs that are written once; a run that has grown to half of the run before it is merged with it.
+
+    Runs of about 2 MiB stay as they are.
+    """
 
     def __init__(self, segments: Mapping[str, bytes] | None = None) -> None:
-        numbered = sorted((int(name), data) for name, data in (segments or {}).items())
-        self._runs = [(number, np.frombuffer(data, np.uint64).reshape(-1, 2)) for number, data in numbered]
-        self._numbers = numbered[-1][0] if numbered else 0
+        self._runs = sorted((int(name), data) for name, data in (segments or {}).items())
+        self._numbers = self._runs[-1][0] if self._runs else 0
         self._new: list[Pairs] = []
-        self._count = sum(len(pairs) for _, pairs in self._runs)
+        self._count = sum(len(pairs) for pairs in self._all())
         self._gone = 0
         self._build(0)
 
     def _all(self) -> list[Pairs]:
-        return [pairs for _, pairs in self._runs] + self._new
+        return [_pairs(run) for _, run in self._runs] + self._new
 
     def _build(self, more: int) -> None:
         self._places = Places(self._count + more)
         for pairs in self._all():
-            self._places.put(np.ascontiguousarray(pairs[:, 1]))
+            self._places.put(pairs[:, 1].copy())
 
     @property
     def last_owner(self) -> int:
@@ -54,7 +58,7 @@ class DistinctItems:
     def put(self, pairs: Pairs) -> None:
         """These stand in the slots now."""
         self._places.have_come(len(pairs))
-        self._new.append(pairs)
+        self._new.append(pairs.copy())
         self._count += len(pairs)
 
     def forget(self, pairs: int, open_owners: Callable[[], Keys]) -> None:
@@ -69,11 +73,16 @@ class DistinctItems:
 
     def segments(self) -> dict[str, Segment]:
         """The runs by number."""
-        pairs = np.concatenate([np.empty((0, 2), np.uint64), *self._new])
+        fresh = b"".join(pairs.tobytes() for pairs in self._new)
         self._new = []
-        if len(pairs):
-            while self._runs and 2 * len(pairs) >= len(self._runs[-1][1]):
-                pairs = np.concatenate((self._runs.pop()[1], pairs))
+        for at in range(0, len(fresh), _RUN_BYTES):
+            run = fresh[at : at + _RUN_BYTES]
+            while self._runs and len(self._runs[-1][1]) <= min(2 * len(run), _RUN_BYTES - len(run)):
+                run = self._runs.pop()[1] + run
             self._numbers += 1
-            self._runs.append((self._numbers, pairs))
-        return {str(number): Segment(number, run.tobytes) for number, run in self._runs}
+            self._runs.append((self._numbers, run))
+        return {str(number): Segment.of(number, run) for number, run in self._runs}
+
+
+def _pairs(run: bytes) -> Pairs:
+    return np.frombuffer(run, np.uint64).reshape(-1, 2)

@@ -33,7 +33,7 @@ class _Generation:
     def __init__(self, number: int, began_ms: int) -> None:
         self.number, self.began_ms = number, began_ms
         self.count = 0
-        self.pieces: list[Hashes] = [np.zeros(0, np.uint64)]
+        self.pieces = [b""]
         self._places = Places(0)
 
     def holds(self, ids: Hashes) -> Mask:
@@ -45,11 +45,11 @@ class _Generation:
         if not self._places.have_room(len(ids)):
             self._places = Places(self.count + len(ids))
             for piece in self.pieces:
-                self._places.put(piece)
+                self._places.put(_ids(piece))
         _, is_new = self._places.put(ids)
-        joined = np.concatenate((self.pieces.pop(), ids[is_new]))
+        joined = np.concatenate((_ids(self.pieces.pop()), ids[is_new]))
         self.count += int(np.count_nonzero(is_new))
-        self.pieces += [joined[i : i + _SEGMENT_IDS] for i in range(0, max(len(joined), 1), _SEGMENT_IDS)]
+        self.pieces += [joined[i : i + _SEGMENT_IDS].tobytes() for i in range(0, max(len(joined), 1), _SEGMENT_IDS)]
         return is_new
 
 
@@ -62,7 +62,7 @@ class RecentIds:
             number, began_ms, _ = (int(part) for part in name.split("/"))
             if not self._generations or self._generations[-1].number != number:
                 self._generations.append(_Generation(number, began_ms))
-            self._generations[-1].add(np.frombuffer(data, np.uint64))
+            self._generations[-1].add(_ids(data))
 
     def fresh(self, ids: Hashes, arrival_ms: int) -> Mask:
         """True for each hash of an id that was not seen before, in this batch or earlier; remembers them.
@@ -86,8 +86,12 @@ class RecentIds:
     def segments(self) -> dict[str, Segment]:
         """Generation, its begin and number of the piece, as in the constructor."""
         return {
-            f"{one.number}/{one.began_ms}/{i}": Segment(len(piece), piece.tobytes)
+            f"{one.number}/{one.began_ms}/{i}": Segment.of(len(piece), piece)
             for one in self._generations
             for i, piece in enumerate(one.pieces)
             if len(piece)
         }
+
+
+def _ids(piece: bytes) -> Hashes:
+    return np.frombuffer(piece, np.uint64).copy()

@@ -6,6 +6,7 @@ headers (KIP-98); all numbers are zigzag varints, and a length of -1 means null.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,12 +48,14 @@ class Records:
 
 def records(parts: Sequence[RecordBatch]) -> Records:
     """Finds the records; raises CorruptRecordException where lengths contradict one another (no broker takes that)."""
-    payload = parts[0].payload if len(parts) == 1 else b"".join(part.payload for part in parts)
+    payloads = [part.payload() for part in parts]
+    stops = list(itertools.accumulate(map(len, payloads)))
+    payload = payloads[0] if len(parts) == 1 else b"".join(payloads)
+    del payloads
     data, counts = run_of(payload), [part.count for part in parts]
     found = np.empty((6, sum(counts)), np.int64)
     at = row = 0
-    for part in parts:
-        stop = at + len(part.payload)
+    for part, stop in zip(parts, stops, strict=True):
         time_ms, per_delta = (part.first_ms, 1) if part.append_ms is None else (part.append_ms, 0)
         if not _frame(data, at, stop, found, row, row + part.count, part.base, time_ms, per_delta):
             raise CorruptRecordException(f"the records of the batch at offset {part.base} do not fill it")

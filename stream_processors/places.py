@@ -1,4 +1,4 @@
-"""A place for each 64-bit key: open addressing with linear probing, at most half full."""
+"""A place for each 64-bit key: open addressing with linear probing, at most three quarters full."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Places:
     """Keys are not 0, and never leave; who holds them makes a new one when it is full."""
 
     def __init__(self, keys: int) -> None:
-        """With room for so many keys, and as many again."""
-        bits = max(_BITS_MIN, (4 * keys).bit_length() - 1)
+        """With room for so many keys, and half as many again."""
+        bits = max(_BITS_MIN, (2 * keys).bit_length())
         self._keys = np.zeros(1 << bits, np.uint64)
         self._count = 0
 
@@ -30,7 +30,7 @@ class Places:
 
     def have_room(self, keys: int) -> bool:
         """Whether so many more may come."""
-        return 2 * (self._count + keys) <= len(self._keys)
+        return 4 * (self._count + keys) <= 3 * len(self._keys)
 
     @property
     def slots(self) -> Keys:

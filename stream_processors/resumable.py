@@ -49,7 +49,7 @@ class Agent(Protocol[S_contra]):
     """What is done with the state of a partition."""
 
     def read(self, batch: EventBatch) -> Any:
-        """Decodes a batch, in a thread beside the one that processes the batch before it."""
+        """Decodes a batch."""
 
     def process(self, partition: int, state: S_contra, batch: EventBatch, content: Any) -> None:
         """Changes the state by a batch that was read and emits; must move `state.next` to `batch.next`."""
@@ -79,10 +79,8 @@ class Resumable(Generic[S]):
         self._saved: dict[int, tuple[float, int | None]] = {}
         self._sought: dict[int, int] = {}
         self._busy = [asyncio.Lock() for _ in range(LANES)]
-        self._queues: list[asyncio.Queue[tuple[EventBatch, asyncio.Future[Any]]]] = [
-            asyncio.Queue(1) for _ in range(LANES)
-        ]
-        self._readers, self._workers = ThreadPoolExecutor(1, f"read {topic}"), ThreadPoolExecutor(LANES, topic)
+        self._queues: list[asyncio.Queue[EventBatch]] = [asyncio.Queue(1) for _ in range(LANES)]
+        self._workers = ThreadPoolExecutor(LANES, topic)
 
     def resume_at(self, partition: int, earliest: int) -> int:
         """Loads the partition's state and returns the offset to read on from.
@@ -106,11 +104,9 @@ class Resumable(Generic[S]):
         self.states.clear()
 
     async def feed(self, stream: AsyncIterator[EventBatch]) -> None:
-        """The agent: has batches read, one ahead of `work`."""
-        loop = asyncio.get_running_loop()
+        """The agent: hands batches to `work` as they were fetched, for unpacked they take ten times the memory."""
         async for batch in stream:
-            content = loop.run_in_executor(self._readers, self._agent.read, batch)
-            await self._queues[batch.partition % LANES].put((batch, content))
+            await self._queues[batch.partition % LANES].put(batch)
 
     async def work(self, lane: int) -> None:
         """Takes batch after batch of the partitions of a lane for as long as the worker lives.
@@ -118,24 +114,25 @@ class Resumable(Generic[S]):
         Partitions know nothing of each other: while one waits for the broker, another goes on.
         """
         while True:
-            batch, content = await self._queues[lane].get()
+            batch = await self._queues[lane].get()
             async with self._busy[lane]:
-                await self._take(batch, await content)
+                state = self.states.get(batch.partition)
+                if state is None:
+                    continue  # taken away; the next assignment loads it again
+                if await self._follows(batch, state):
+                    await self._in_thread(self._take, state, batch)
+                await self._outbox.push(wait=self._queues[lane].empty())
+                await self._save_when_due(batch.partition, state)
 
-    async def _take(self, batch: EventBatch, content: Any) -> None:
-        partition = batch.partition
-        state = self.states.get(partition)
-        if state is None:
-            return  # taken away; the next assignment loads it again
+    async def _follows(self, batch: EventBatch, state: S) -> bool:
         assert state.next is not None  # since its assignment
         if batch.start > state.next and not await self._go_back(batch, state):
-            return
-        if batch.next <= state.next:
-            return
-        await self._in_thread(self._agent.process, partition, state, batch, content)
-        await self._outbox.push(wait=self._queues[partition % LANES].empty())
-        metrics.WORKER_NEXT_OFFSET.labels(self.topic, partition).set(batch.next)
-        await self._save_when_due(partition, state)
+            return False
+        return batch.next > state.next
+
+    def _take(self, state: S, batch: EventBatch) -> None:
+        self._agent.process(batch.partition, state, batch, self._agent.read(batch))
+        metrics.WORKER_NEXT_OFFSET.labels(self.topic, batch.partition).set(batch.next)
 
     async def save_quiet_partitions(self) -> None:
         """Snapshots partitions whose input paused before the next snapshot was due."""

@@ -38,8 +38,8 @@ FIELDS: list[Any] = [
 ]
 """What each row has."""
 
-_COMPACT_ROWS = 160_000
-_BITS_MIN = 10
+_COMPACT_ROWS = 20_000
+_ROWS_MIN = 1 << 10
 
 
 class RowTable:
@@ -73,22 +73,24 @@ class RowTable:
         """Open rows."""
 
     def _build(self, more: int) -> None:
-        size = 1 << max(_BITS_MIN, (2 * (self.count + more)).bit_length())
+        size = 1 << max(2 * _ROWS_MIN, 2 * (self.count + more)).bit_length()
         self._row_at = np.full(size, -1, np.int32)
         _index(self._row_at, self.records[: self.count])
 
     def find(self, keys: Keys) -> Ints:
-        """The live row of each key, a closed one where there was none; afterwards there is room for a row per key."""
-        if 2 * (self.count + len(keys)) > len(self._row_at):
-            self._build(len(keys))
-        self._reserve(self.count + 2 * len(keys))
-        rows = np.empty(len(keys), np.int64)
-        self.count = _find(self._row_at, keys, self.records, self.count, rows)
+        """The live row of each key, a closed one where there was none; afterwards each has room for a row behind it."""
+        rows, found = np.empty(len(keys), np.int64), 0
+        while found < len(keys):
+            self._reserve(self.count + 1)
+            if 2 * len(self.records) > len(self._row_at):
+                self._build(len(self.records) - self.count)
+            self.count, found = _find(self._row_at, keys, self.records, self.count, rows, found)
+        self._reserve(self.count + min(len(keys), self.count))
         return rows
 
     def _reserve(self, rows: int) -> None:
         if rows > len(self.records):
-            more = max(rows, 2 * len(self.records))
+            more = max(rows, 2 * len(self.records), _ROWS_MIN)
             self.records = _longer(self.records[: self.count], more)
             self.changed = _longer(self.changed[: self.count], more)
             self._run = _longer(self._run[: self.count], more)
@@ -145,17 +147,20 @@ def _longer(values: npt.NDArray[T], size: int) -> npt.NDArray[T]:
 
 
 @kernel
-def _find(row_at: Any, keys: Keys, records: Records, count: int, rows: Ints) -> int:
-    for i in range(len(keys)):
+def _find(row_at: Any, keys: Keys, records: Records, count: int, rows: Ints, first: int) -> tuple[int, int]:
+    """(rows that are used, keys that are found) once all are, or no row is left."""
+    for i in range(first, len(keys)):
         place = first_place(len(row_at), keys[i])
         while row_at[place] >= 0 and records[row_at[place]].key != keys[i]:
             place = next_place(len(row_at), place)
         if row_at[place] < 0:
+            if count == len(records):
+                return count, i
             row_at[place] = count
             records[count].key, records[count].other = keys[i], -1
             count += 1
         rows[i] = row_at[place]
-    return count
+    return count, len(keys)
 
 
 @kernel

@@ -12,3 +12,8 @@ class Segment:
 
     token: object
     data: Callable[[], bytes]
+
+    @classmethod
+    def of(cls, token: object, data: bytes) -> Segment:
+        """A part that is kept as its bytes, which the snapshot then shares."""
+        return cls(token, lambda: data)

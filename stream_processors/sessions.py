@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from stream_processors.distinct import DistinctItems
-from stream_processors.open_rows import OpenRows, Schema
+from stream_processors.open_rows import FOLD_ROWS, Columns, OpenRows, Schema
 from stream_processors.places import Keys
 from stream_processors.row_table import SILENT, Records
 from stream_processors.segment import Segment
@@ -96,9 +96,19 @@ class OpenSessions:
         """
         if self._open.quiet(clock):
             return pl.DataFrame(schema=_ROW)
-        table = self._open.table
         told, first_text = self._open.events()
-        ended = np.empty(len(told["row"]), SESSION)
+        parts = [
+            self._fold({name: column[at : at + FOLD_ROWS] for name, column in told.items()}, first_text + at)
+            for at in range(0, len(told["row"]), FOLD_ROWS)
+        ]
+        ended = np.concatenate((*parts, self._open.expired(expire, clock, SESSION)))
+        finished = self._finished(ended) if len(ended) else pl.DataFrame(schema=_ROW)
+        self._open.folded()
+        self._items.forget(int(ended["tracks"].sum() + ended["devices"].sum()), self._owners)
+        return finished
+
+    def _fold(self, told: Columns, first_text: int) -> Records:
+        table, ended = self._open.table, np.empty(len(told["row"]), SESSION)
         pairs = np.empty((2 * len(ended), 2), np.uint64)
         slots = self._items.slots(len(pairs))
         table.count, opened, found, new, self._owner = fold(
@@ -110,11 +120,7 @@ class OpenSessions:
         )
         self._items.put(pairs[:new])
         table.height += opened
-        ended = np.concatenate((ended[:found], self._open.expired(expire, clock, SESSION)))
-        finished = self._finished(ended) if len(ended) else pl.DataFrame(schema=_ROW)
-        self._open.folded()
-        self._items.forget(int(ended["tracks"].sum() + ended["devices"].sum()), self._owners)
-        return finished
+        return ended[:found].copy()
 
     def _finished(self, ended: Records) -> pl.DataFrame:
         order, texts = self._open.texts_of(ended)

@@ -42,8 +42,13 @@ class RecordBatch:
     first_ms: int
     append_ms: int | None
     """Set when the broker stamps the time; otherwise first_ms plus each record's delta."""
-    payload: bytes | memoryview
+    compression: int
     whole: memoryview
+
+    def payload(self) -> bytes | memoryview:
+        """The records, unpacked anew at each call: a batch that waits is kept as small as it came."""
+        packed = self.whole[_HEAD.size :]
+        return _DECOMPRESS[self.compression](packed) if self.compression else packed
 
 
 class BatchRecords(PartitionRecords):  # type: ignore[misc]  # aiokafka has no types
@@ -68,13 +73,10 @@ class BatchRecords(PartitionRecords):  # type: ignore[misc]  # aiokafka has no t
                 raise CorruptRecordException(f"invalid CRC on {self._tp} at offset {base}")
             start, self.next_fetch_offset = self.next_fetch_offset, base + last + 1
             if self._is_hidden(whole, base, attributes, producer):
-                yield RecordBatch(start, base, base + last + 1, 0, first_ms, None, b"", whole)
-                continue
-            payload: bytes | memoryview = whole[_HEAD.size :]
-            if attributes & _COMPRESSION:
-                payload = _DECOMPRESS[attributes & _COMPRESSION](payload)
+                count = 0
             append_ms = max_ms if attributes & _LOG_APPEND_TIME else None
-            yield RecordBatch(start, base, base + last + 1, count, first_ms, append_ms, payload, whole)
+            compression = attributes & _COMPRESSION
+            yield RecordBatch(start, base, self.next_fetch_offset, count, first_ms, append_ms, compression, whole)
 
     def _is_hidden(self, whole: memoryview, base: int, attributes: int, producer: int) -> bool:
         control = bool(attributes & _CONTROL)

@@ -118,8 +118,9 @@ def test_records_that_do_not_fill_their_batch_are_named() -> None:
     from stream_processors import framing  # noqa: PLC0415
 
     good = batch([plain([b"a" * 100] * 3)]).parts[0]
-    for payload in (bytes(good.payload)[:-1], bytes(good.payload) + b"x", b"\x01" * 5, b"", b"\xff" * 40):
-        good.payload = payload
+    whole, head = bytes(good.whole), bytes(good.whole[:61])
+    for damaged in (whole[:-1], whole + b"x", head + b"\x01" * 5, head, head + b"\xff" * 40):
+        good.whole = memoryview(damaged)
         with pytest.raises(CorruptRecordException, match="offset 0"):
             framing.records([good])
 
