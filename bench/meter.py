@@ -70,9 +70,9 @@ class Meter:
         """CPU seconds between two times."""
         return self._at(end) - self._at(start)
 
-    def rss_mb(self, end: float = float("inf")) -> float:
-        """Peak memory until a time, in MB."""
-        return max((sample.rss for sample in self.samples if sample.time <= end), default=0) / 1e6
+    def rss_mb(self, end: float = float("inf"), start: float = 0.0) -> float:
+        """Peak memory between two times, in MB."""
+        return max((sample.rss for sample in self.samples if start <= sample.time <= end), default=0) / 1e6
 
     def _at(self, moment: float) -> float:
         if not self.samples:

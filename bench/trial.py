@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -56,6 +57,8 @@ class Measured:
     problem: str | None
     batch_events: float | None = None
     """Mean number of events in a batch, where the engine tells."""
+    tenths_mb: tuple[float, ...] = ()
+    """Peak memory within each tenth of the input, in MB."""
 
 
 @dataclass
@@ -234,7 +237,10 @@ def measured(group: Group, rows: list[Row], meter: Meter, events: int, problem: 
     done = (events if problem is None else min(events, progress[-1][0])) - consumed
     cpu_s = meter.cpu_s(start, end)
     rates = done / max(end - start, 1e-3), done / max(cpu_s, 1e-2)
-    return Measured(*rates, meter.rss_mb(end), problem, group.consumed / group.batches if group.batches else None)
+    batch_events = group.consumed / group.batches if group.batches else None
+    reached = [next((at for n, at in progress if n >= tenth * events / 10), end) for tenth in range(1, 11)]
+    tenths_mb = tuple(meter.rss_mb(b, a) for a, b in pairwise((0.0, *reached)))
+    return Measured(*rates, meter.rss_mb(end), problem, batch_events, tenths_mb)
 
 
 def _follow(cluster: Cluster, task: Task, running: Group, deadline: float) -> str | None:

@@ -7,6 +7,7 @@ snapshot's offset, and the same records are emitted again under the same keys.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +38,8 @@ class State(Protocol):
 
 
 LANES = 4
-"""So many partitions are worked on at a time, each in a thread: columns and kernels leave Python's lock alone."""
+"""So many partitions are worked on at a time: while one waits for the broker, others go on, in a thread for each core.
+Columns and kernels leave Python's lock alone."""
 
 S = TypeVar("S", bound=State)
 T = TypeVar("T")
@@ -80,7 +82,7 @@ class Resumable(Generic[S]):
         self._sought: dict[int, int] = {}
         self._busy = [asyncio.Lock() for _ in range(LANES)]
         self._queues: list[asyncio.Queue[EventBatch]] = [asyncio.Queue(1) for _ in range(LANES)]
-        self._workers = ThreadPoolExecutor(LANES, topic)
+        self._workers = ThreadPoolExecutor(min(LANES, os.cpu_count() or 1), topic)
 
     def resume_at(self, partition: int, earliest: int) -> int:
         """Loads the partition's state and returns the offset to read on from.
