@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -30,16 +31,16 @@ _told = [0.0]
 
 GATE = os.environ.get("BENCH_GATE")
 """A file that several processes wait for, so that none begins before all have their share. Empty: they just begin."""
+_passed = threading.Event()
 
 
 def wait_at_gate() -> None:
     """Says that this process has something to read, and waits until it may."""
-    global GATE  # noqa: PLW0603 - it is passed once
-    if GATE is not None:
+    if GATE is not None and not _passed.is_set():
         tell(0)
         while not Path(GATE).exists():
             time.sleep(0.02)
-        GATE = None
+        _passed.set()
 
 
 def tell(consumed: int, batches: int = 0) -> None:
