@@ -51,3 +51,13 @@ def test_an_hour_after_its_arrival_an_id_is_forgotten_at_the_next_but_one_change
     assert not recent.fresh(one, HORIZON_MS)
     recent.fresh(np.array([2], np.uint64), 2 * HORIZON_MS)
     assert recent.fresh(one, 2 * HORIZON_MS)
+
+
+def test_a_snapshot_shares_the_memory_of_the_ids() -> None:
+    """Ids that are not written again are not copied again: the state is the bytes that the snapshot holds."""
+    recent = RecentIds()
+    recent.fresh(np.arange(1, 100_000, dtype=np.uint64), 0)
+    before = {name: segment.data() for name, segment in recent.segments().items()}
+    recent.fresh(np.array([100_000], np.uint64), 0)
+    after = {name: segment.data() for name, segment in recent.segments().items()}
+    assert [after[name] is data for name, data in before.items()] == [True, True, True, False]

@@ -65,3 +65,15 @@ def test_rows_are_those_of_a_dict(calls: list[tuple[list[tuple[int, bool, bool]]
         live = table.records[int(table.find(np.array([key], np.uint64))[0])]
         row = table.records[live["other"]] if is_behind else live
         assert (row["key"], row["behind"], row["clock"]) == (key, is_behind, known[key, is_behind])
+
+
+def test_room_follows_the_keys_and_not_the_events() -> None:
+    """Many events of few keys take little memory; many keys at once are all told apart, with room for a row behind."""
+    table = RowTable(np.dtype(FIELDS), {})
+    few = np.tile(np.arange(1, 11, dtype=np.uint64), 50_000)
+    assert (table.find(few) == np.tile(np.arange(10), 50_000)).all()
+    assert len(table.records) <= 1024
+    many = np.arange(1, 50_001, dtype=np.uint64)
+    assert sorted(table.find(many)) == list(range(50_000))
+    assert (table.records["key"][table.find(many)] == many).all()
+    assert len(table.records) >= 2 * len(many)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import fields
 from importlib import import_module
 from typing import Any
 
@@ -13,7 +14,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from stream_processors.transport import guard
 from stream_processors.transport.quiet import Throttle
 from stream_processors.transport.records import BatchRecords
-from tests.stream_processors.test_wire import batch, plain
+from tests.stream_processors.test_wire import COMPRESSIONS, batch, plain
 
 
 def raw(count: int = 3, magic: int = 2) -> bytearray:
@@ -123,6 +124,15 @@ def test_records_that_do_not_fill_their_batch_are_named() -> None:
         good.whole = memoryview(damaged)
         with pytest.raises(CorruptRecordException, match="offset 0"):
             framing.records([good])
+
+
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+def test_what_waits_is_as_small_as_it_came(compression: str) -> None:
+    """A fetched batch is unpacked only when it is read: backpressure would hold ten times the memory otherwise."""
+    waiting = batch([plain([b"a" * 200] * 1000)], compression=COMPRESSIONS[compression]).parts[0]
+    values = [getattr(waiting, field.name) for field in fields(waiting)]
+    held = sum(len(value) for value in values if isinstance(value, bytes | memoryview))
+    assert 10 * held < len(waiting.payload())
 
 
 def test_a_storm_of_one_message_is_told_once_in_a_while() -> None:
