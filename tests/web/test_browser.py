@@ -172,6 +172,22 @@ def test_buttons_and_keys(chromium: Any, filled: Settings) -> None:
         visit.context.close()
 
 
+def test_a_search_without_an_answer_is_asked_again(chromium: Any, filled: Settings) -> None:
+    """Words that the warehouse had no time for are asked again with the next figures, and not forgotten for others."""
+    with serving(filled) as url:
+        visit = Visit(chromium, url)
+        page = visit.page
+        page.locator("#tab-similar").click()
+        sync_api.expect(page.locator(".found .track").first).to_be_visible()
+        page.route("**/api/tracks?words=number+59", lambda route: route.fulfill(status=503, json={}), times=1)
+        with page.expect_response("**/api/tracks?words=number+59") as refused:
+            page.locator("#words").fill("number 59")
+        assert refused.value.status == 503
+        page.locator("#range").get_by_text("15 min").click()
+        sync_api.expect(page.locator(".found .track").first).to_contain_text("Song number 59")
+        visit.context.close()
+
+
 def test_a_port_in_use_is_one_plain_line(filled: Settings) -> None:
     """What to do is said; no traceback."""
     with socket.socket() as taken:

@@ -5,11 +5,12 @@ import { h, number, percent, show } from "./dom.js";
 const found = h("ul", { class: "found", "aria-label": "Tracks found" });
 const detail = h("div", { class: "detail-of-track", "aria-live": "polite" });
 const most = h("div", { class: "scroll" });
+const box = h("input", { type: "search", id: "words", placeholder: "Title, artist or id", autocomplete: "off" });
 let picked = null;
 let searches = 0;
+let answered = null; // words whose tracks are shown: what was asked in vain is asked again with the next figures
 
 export function makeFinder() {
-  const box = h("input", { type: "search", id: "words", placeholder: "Title, artist or id", autocomplete: "off" });
   let later = 0;
   box.addEventListener("input", () => {
     clearTimeout(later);
@@ -31,7 +32,7 @@ export function makeFinder() {
 
 export function showMostPlayed(panel) {
   if (!picked && panel.rows.length) pick(panel.rows[0]);
-  if (!found.children.length) search("");
+  if (answered !== box.value) search(box.value);
   show(most, panel, () => {
     if (panel.error) return h("p", { class: "error" }, panel.error);
     if (!panel.rows.length) return h("p", { class: "muted" }, "Nothing to show yet. As soon as the first events are loaded.");
@@ -58,9 +59,10 @@ async function search(words) {
   try {
     const response = await fetch(`/api/tracks?${new URLSearchParams({ words })}`);
     const rows = await response.json();
-    if (mine !== searches) return;
-    if (!response.ok) return;
-    if (rows.length || words) found.replaceChildren(...(rows.length ? rows.map((row) => h("li", {}, trackButton(row))) : [h("li", { class: "muted" }, "No track holds these words.")]));
+    if (mine !== searches || !response.ok) return;
+    if (!rows.length && !words) return; // nothing is loaded yet
+    answered = words;
+    found.replaceChildren(...(rows.length ? rows.map((row) => h("li", {}, trackButton(row))) : [h("li", { class: "muted" }, "No track holds these words.")]));
   } catch {
     // the state of the connection is told by the page itself
   }
