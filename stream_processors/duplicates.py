@@ -3,7 +3,7 @@
 A client's retries carry the same user, so they come to the same partition. Ids are kept in two generations; a new one
 begins when the current one is an hour old (by the arrival in Kafka) or holds 524,288 ids, and the one before last is
 forgotten then. So a repeated event is known for an hour or half a million ids of its partition, whichever is less, and
-at most twice as long. 16 bytes an id: 16 MiB a partition at most.
+at most twice as long. 24 bytes an id, with what snapshots keep: 24 MiB a partition at most.
 
 The chance that a new event is taken for an old one is n / 2**64 (6e-14 at a million ids); it would be missing in
 windows and plays only, because the warehouse compares the ids themselves.
