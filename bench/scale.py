@@ -66,9 +66,15 @@ def workers(here: Cluster, shape: Shape, counts: list[int], timeout_s: float) ->
 
 
 def memory(here: Cluster, shape: Shape, timeout_s: float) -> Iterator[dict[str, Any]]:
-    """Peak memory of the complete worker over the events and over ten times as many, as dense."""
-    for times in (1, 10):
-        part = replace(shape, events=times * shape.events, minutes=times * shape.minutes)
+    """Peak memory of the complete worker over the events and over ten times as many, an event a minute and listener.
+
+    First with a tenth of the listeners and tracks: as many have left as have come before the first run ends, so that
+    nothing but the events is more in the second. Then ten times the events with all of them.
+    """
+    for number, (times, divisor) in enumerate(((1, 10), (10, 10), (10, 1))):
+        users, tracks = shape.users // divisor, shape.tracks // divisor
+        part = replace(shape, events=times * shape.events, users=users, tracks=tracks)
+        part = replace(part, minutes=part.events / users)
         here.delete(topics.EVENTS)
         inputs = Inputs(here, part)
         topic, log = inputs.of(1, part.partitions)
@@ -80,13 +86,15 @@ def memory(here: Cluster, shape: Shape, timeout_s: float) -> Iterator[dict[str, 
             return oracle.problem_of_product(rows, wanted, window_ms)
 
         task = trial.Task(topic, log.frame.height, topics.WINDOW_METRICS, wanted.height, judge, window_ms)
-        environment = product_environment(here, times)
+        environment = product_environment(here, number)
         found = trial.run(here, task, _PRODUCT, environment, timeout_s, here.health_port)
         topic_maker.delete(here.settings)
         yield {
             "bench": "memory",
-            "times": times,
+            "listeners": users,
             "events": log.frame.height,
+            "hours": round(part.minutes / 60, 1),
+            "events_per_s": round(found.events_per_s),
             "rss_mb": round(found.rss_mb),
             "tenths_mb": [round(mb) for mb in found.tenths_mb],
             "correct": found.problem is None,
@@ -150,22 +158,33 @@ def report(rows: list[dict[str, Any]], command: str) -> str:
                 ],
             ),
         ]  # fmt: skip
-    if two := [row for row in rows if row["bench"] == "memory"]:
+    if memories := [row for row in rows if row["bench"] == "memory"]:
         told += [
-            "### Memory\n\nPeak of the complete worker, one process, the same events per minute; 100,000 listen at any "
-            "time, each for an hour.",
+            "### Memory\n\nPeak of the complete worker, one process, as fast as it goes. So many listen at any time, each "
+            "for an hour, and send an event a minute; hours are of event time.",
             results.table(
-                ["events", "peak memory (MB)", "... within each tenth of the input", "correct"],
+                [
+                    "listeners",
+                    "events",
+                    "hours",
+                    "events/s",
+                    "peak memory (MB)",
+                    "... within each tenth of the input",
+                    "correct",
+                ],
                 [
                     [
+                        f"{row['listeners']:,}",
                         f"{row['events']:,}",
+                        row["hours"],
+                        f"{row['events_per_s']:,}",
                         row["rss_mb"],
                         ", ".join(map(str, row["tenths_mb"])),
                         row["problem"] or "yes",
                     ]
-                    for row in two
+                    for row in memories
                 ],
-            ),
+            ),  # fmt: skip
         ]
     if starts := [row for row in rows if row["bench"] == "kill"]:
         told += [

@@ -6,7 +6,6 @@ headers (KIP-98); all numbers are zigzag varints, and a length of -1 means null.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,7 +26,7 @@ _OFFSET, _TIME, _KEY, _KEY_BYTES, _VALUE, _VALUE_BYTES = range(6)
 class Records:
     """The records of some batches, in the order of the log. A length of -1 means null."""
 
-    payload: bytes | memoryview
+    payload: memoryview
     offsets: Ints
     times_ms: Ints
     key_starts: Ints
@@ -48,11 +47,11 @@ class Records:
 
 def records(parts: Sequence[RecordBatch]) -> Records:
     """Finds the records; raises CorruptRecordException where lengths contradict one another (no broker takes that)."""
-    payloads = [part.payload() for part in parts]
-    stops = list(itertools.accumulate(map(len, payloads)))
-    payload = payloads[0] if len(parts) == 1 else b"".join(payloads)
-    del payloads
-    data, counts = run_of(payload), [part.count for part in parts]
+    payload, stops = bytearray(), []
+    for part in parts:
+        payload += part.payload()
+        stops.append(len(payload))
+    data, counts = run_of(memoryview(payload)), [part.count for part in parts]
     found = np.empty((6, sum(counts)), np.int64)
     at = row = 0
     for part, stop in zip(parts, stops, strict=True):
@@ -60,7 +59,7 @@ def records(parts: Sequence[RecordBatch]) -> Records:
         if not _frame(data, at, stop, found, row, row + part.count, part.base, time_ms, per_delta):
             raise CorruptRecordException(f"the records of the batch at offset {part.base} do not fill it")
         at, row = stop, row + part.count
-    return Records(payload, *found)
+    return Records(memoryview(payload), *found)
 
 
 @kernel

@@ -35,7 +35,7 @@ FOLD_SHARE = 4
 """A fold may look at the clocks of all open rows: worthwhile once a quarter as many events wait."""
 _LOOKS = 64
 """So often within the time after which a row expires, many rows are looked at for those that have."""
-_RECENT_ROWS = 400_000
+_RECENT_ROWS = 50_000
 _PARTS_MAX = 4
 
 

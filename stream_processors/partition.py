@@ -53,7 +53,7 @@ class PartitionState:
     `next` is the first offset that is not in the state; None before the first batch of an empty state.
     """
 
-    VERSION = 5
+    VERSION = 6
 
     def __init__(
         self,

@@ -12,22 +12,21 @@ from typing import Any
 import numpy as np
 
 from schemas.kernel import kernel
-from stream_processors.places import Bools, Ints, Keys, place_of
+from stream_processors.places import Bools, Ints, Keys
 from stream_processors.row_table import CLOSED, FIELDS, NEVER, SILENT, Records, row_behind
 
 KINDS = 5
 """Types of events, in the order of the schema."""
 _OPEN = SILENT + 1
-_DEVICE = np.uint64(0xD1CE)
-_AHEAD = 128
-"""Of so many events together, what they look up is fetched from memory: 25 ns an event less."""
-_MIX = np.uint64(0x9E3779B97F4A7C15)
+_ONE = np.uint64(1)
+TRACK, DEVICE = 0, 1
+"""Sorts of items."""
 
 SESSION = np.dtype(
     [
         *FIELDS,
         ("by_size", np.bool_),  # what has ended it
-        ("owner", np.int64),  # of its distinct tracks and devices: no other session has this number
+        ("owner", np.uint32),  # of its distinct tracks and devices: no other session of 2^32 has this number
         ("track", np.uint64),  # of the last event, as are device and timestamp
         ("device", np.uint64),  # 0: not told
         ("timestamp", np.int64),
@@ -37,8 +36,7 @@ SESSION = np.dtype(
         ("ms_played", np.int64),
         ("counts", np.int16, (KINDS,)),
         ("events", np.int16),
-        ("tracks", np.int16),
-        ("devices", np.int16),
+        ("items", np.int16),  # told of its tracks and devices, two an event at most
     ]
 )
 """The open session of a lane, or nothing but the newest event."""
@@ -60,19 +58,16 @@ def fold(
     gap_ms: int,
     events_max: int,
     owner: int,
-    pair_slots: Keys,
-    pairs: Keys,
+    pairs: Any,
     ended: Records,
 ) -> tuple[int, int, int, int, int]:
-    """(rows, rows that have opened, sessions in `ended`, new items in `pairs`, last owner), after these events.
+    """(rows, rows that have opened, sessions in `ended`, items in `pairs`, last owner), after these events.
 
     `count` rows are used, and `owner` is the last number of a session. Each event may add a row, end one session, and
-    put two items into `pair_slots`, a table of Places; of each, `pairs` has the owner and the key that was put.
+    tell two items in `pairs`.
     """
     opened = found = new = 0
     for i in range(len(live_row)):
-        if i % _AHEAD == 0:
-            pairs[new, 1] = _touched(lanes, live_row, track, pair_slots, i)
         at = live_row[i]
         live = lanes[at]
         if live.state == CLOSED:
@@ -101,7 +96,7 @@ def fold(
             owner += 1
             lane.state, lane.owner, lane.text, lane.by_size = _OPEN, owner, first_text + i, False
             lane.started_at = lane.ended_at = timestamp[i]
-            lane.ms_played = lane.events = lane.tracks = lane.devices = 0
+            lane.ms_played = lane.events = lane.items = 0
             lane.counts[:] = 0
         lane.events += 1
         lane.counts[kind[i]] += 1
@@ -109,41 +104,20 @@ def fold(
         lane.started_at = min(lane.started_at, timestamp[i])
         lane.ended_at = max(lane.ended_at, timestamp[i])
         lane.reached = reached
+        before = new
         if begins or track[i] != lane.track:
-            is_new = _put(pair_slots, lane.owner, track[i], pairs, new)
-            lane.tracks += is_new
-            new += is_new
+            new = _put(pairs, new, lane.owner, track[i], TRACK)
         if device[i] != 0 and (begins or device[i] != lane.device):
-            is_new = _put(pair_slots, lane.owner, device[i] ^ _DEVICE, pairs, new)
-            lane.devices += is_new
-            new += is_new
+            new = _put(pairs, new, lane.owner, device[i], DEVICE)
+        lane.items += new - before
         lane.track, lane.device, lane.timestamp, lane.clock = track[i], device[i], timestamp[i], clock[i]
     return count, opened, found, new, owner
 
 
 @kernel
-def _touched(lanes: Records, live_row: Ints, track: Keys, slots: Keys, first: int) -> np.uint64:
-    """Brings what the next events look up into the cache, many at once; what it returns means nothing."""
-    met = np.uint64(0)
-    for i in range(first, min(first + _AHEAD, len(live_row))):
-        met ^= place_of(slots, _pair(lanes[live_row[i]].owner, track[i]))
-    return met
-
-
-@kernel
-def _pair(owner: int, item: np.uint64) -> np.uint64:
-    return max(np.uint64(owner) * _MIX ^ item, np.uint64(1))
-
-
-@kernel
-def _put(slots: Keys, owner: int, item: np.uint64, pairs: Any, new: int) -> int:
-    key = _pair(owner, item)
-    place = place_of(slots, key)
-    if slots[place] != 0:
-        return 0
-    slots[place] = key
-    pairs[new, 0], pairs[new, 1] = np.uint64(owner), key
-    return 1
+def _put(pairs: Any, at: int, owner: int, item: np.uint64, sort: int) -> int:
+    pairs[at].owner, pairs[at].item = owner, item & ~_ONE | np.uint64(sort)
+    return at + 1
 
 
 @kernel

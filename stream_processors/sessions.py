@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from stream_processors.distinct import DistinctItems
+from stream_processors.distinct import PAIR, DistinctItems
 from stream_processors.open_rows import FOLD_ROWS, Columns, OpenRows, Schema
-from stream_processors.places import Keys
+from stream_processors.places import Ints
 from stream_processors.row_table import SILENT, Records
 from stream_processors.segment import Segment
-from stream_processors.session import KINDS, SESSION, expire, fold
+from stream_processors.session import DEVICE, KINDS, SESSION, TRACK, expire, fold
 from stream_processors.windows import EVENT_TYPE
 
 EVENTS_MAX = 10_000
@@ -104,19 +104,18 @@ class OpenSessions:
         ended = np.concatenate((*parts, self._open.expired(expire, clock, SESSION)))
         finished = self._finished(ended) if len(ended) else pl.DataFrame(schema=_ROW)
         self._open.folded()
-        self._items.forget(int(ended["tracks"].sum() + ended["devices"].sum()), self._owners)
+        self._items.forget(int(ended["items"].sum()), self._owners)
         return finished
 
     def _fold(self, told: Columns, first_text: int) -> Records:
         table, ended = self._open.table, np.empty(len(told["row"]), SESSION)
-        pairs = np.empty((2 * len(ended), 2), np.uint64)
-        slots = self._items.slots(len(pairs))
+        pairs = np.empty(2 * len(ended), PAIR)
         table.count, opened, found, new, self._owner = fold(
             *(table.records, table.changed, table.count),
             *(told["row"], told["track"], told["device"], told["kind"], told["timestamp"], told["clock"]),
             told["ms_played"],
             *(first_text, self._gap_ms, self._events_max, self._owner),
-            *(slots, pairs, ended),
+            *(pairs, ended),
         )
         self._items.put(pairs[:new])
         table.height += opened
@@ -126,14 +125,17 @@ class OpenSessions:
         order, texts = self._open.texts_of(ended)
         ended = ended.take(order)
         counts = {name: ended["counts"][:, number] for name, number in _COUNTED.items()}
+        items = self._items.counts(ended["owner"], int(ended["items"].sum()))
+        counts |= {"tracks": items[:, TRACK], "devices": items[:, DEVICE]}
         by = pl.Series(["gap", "size"]).gather(ended["by_size"].astype(np.uint32))
         known: dict[str, Any] = {**texts.to_dict(), **counts, "ended_by": by}
         columns = {name: known[name] if name in known else ended[name] for name in _ROW}
         return pl.DataFrame([pl.Series(name, columns[name]).cast(kind) for name, kind in _ROW.items()])
 
-    def _owners(self) -> Keys:
+    def _owners(self) -> Ints:
         records = self._open.table.records
-        return records["owner"][records["state"] > SILENT].astype(np.uint64)
+        owners: Ints = records["owner"][records["state"] > SILENT]
+        return owners
 
     def segments(self) -> dict[str, Segment]:
         """The state by name; a snapshot writes what has changed since the last."""

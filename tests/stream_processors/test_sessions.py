@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from crossfade.oracle import Sessions, clocked
 from schemas.codec import Codec, schema
 from stream_processors import distinct, open_rows, row_table
-from stream_processors.distinct import DistinctItems
-from stream_processors.places import place_of
+from stream_processors.distinct import PAIR, DistinctItems, Pairs
 from stream_processors.sessions import OpenSessions
 from tests.stream_processors.folding import Event, Step, event, run, steps
 
@@ -173,48 +172,42 @@ def test_any_log_in_any_pieces_equals_the_batch_oracle(log: list[Any], in_order:
     assert {row["session_key"]: row for row in found(log, how)} == oracle.finish(clock)
 
 
-def added(items: DistinctItems, owners: list[int], keys: list[int]) -> list[bool]:
-    """Puts pairs as a kernel does; which of them are new."""
-    slots, new, fresh = items.slots(len(keys)), [], []
-    for owner, key in zip(owners, np.array(keys, np.uint64), strict=True):
-        place = place_of(slots, key)
-        fresh.append(bool(slots[place] == 0))
-        if fresh[-1]:
-            slots[place] = key
-            new.append((owner, key))
-    items.put(np.array(new, np.uint64).reshape(-1, 2))
-    return fresh
+def pairs_of(pairs: list[tuple[int, int]]) -> Pairs:
+    return np.array(pairs, PAIR)
 
 
-@given(st.lists(st.lists(st.tuples(st.integers(1, 4), st.integers(1, 9))), max_size=8), st.booleans())
+@given(st.lists(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 9))), max_size=8), st.booleans())
 @settings(deadline=None)
-def test_distinct_items_equal_a_set(calls: list[list[tuple[int, int]]], restart: bool) -> None:
-    """Each pair is new once, over calls, growth and restarts."""
+def test_distinct_items_are_counted_as_sets_count_them(calls: list[list[tuple[int, int]]], restart: bool) -> None:
+    """Each item of an owner counts once in its sort, over calls and restarts; others' items do not count."""
     items, known = DistinctItems(), set()
     for call in calls:
-        fresh = added(items, [owner for owner, _ in call], [16 * owner + item for owner, item in call])
-        assert sorted(pair for pair, new in zip(call, fresh, strict=True) if new) == sorted(set(call) - known)
+        items.put(pairs_of(call))
         known |= set(call)
         assert items.last_owner == max((owner for owner, _ in known), default=0)
         if restart:
             items = DistinctItems({name: segment.data() for name, segment in items.segments().items()})
+    for owners in ([], [2], [4, 1, 7]):
+        found = items.counts(np.array(owners, np.uint32), sum(map(len, calls)))
+        expected = [[len({i for o, i in known if o == owner and i % 2 == sort}) for sort in (0, 1)] for owner in owners]
+        assert found.tolist() == expected
 
 
 def kept_pairs(items: DistinctItems) -> int:
-    return sum(len(segment.data()) // 16 for segment in items.segments().values())
+    return sum(len(segment.data()) // PAIR.itemsize for segment in items.segments().values())
 
 
 def test_pairs_of_closed_owners_are_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is kept follows what is open: closed owners leave once they are the half, open ones stay known."""
     monkeypatch.setattr(distinct, "_FORGET_MIN", 100)
-    items, first, second = DistinctItems(), list(range(1, 5_001)), list(range(5_001, 10_001))
-    assert all(added(items, [1] * 5_000, first)) and all(added(items, [2] * 5_000, second))
-    items.forget(5_000, lambda: np.array([2], np.uint64))
+    items = DistinctItems()
+    for owner in (1, 2):
+        items.put(pairs_of([(owner, 2 * item) for item in range(5_000)]))
+    items.forget(5_000, lambda: np.array([2], np.uint32))
     assert kept_pairs(items) == 10_000
-    items.forget(1, lambda: np.array([2], np.uint64))
+    items.forget(1, lambda: np.array([2], np.uint32))
     assert kept_pairs(items) == 5_000
-    assert not any(added(items, [2] * 5_000, second))
-    assert all(added(items, [1] * 5_000, first))
+    assert items.counts(np.array([1, 2], np.uint32), 10_000).tolist() == [[0, 0], [5_000, 0]]
 
 
 @pytest.mark.parametrize("kind", ["play", "skip", "like", "share", "pause"])
