@@ -160,32 +160,17 @@ def report(rows: list[dict[str, Any]], command: str) -> str:
         ]  # fmt: skip
     if memories := [row for row in rows if row["bench"] == "memory"]:
         told += [
-            "### Memory\n\nPeak of the complete worker, one process, as fast as it goes. So many listen at any time, each "
-            "for an hour, and send an event a minute; hours are of event time.",
+            "### Memory\n\nPeak of the complete worker, one process, as fast as it goes. So many listen at any time, "
+            "each for an hour, and send an event a minute; hours are of event time.",
             results.table(
+                ["listeners", "events", "hours", "events/s", "peak memory (MB)", "... in each tenth", "correct"],
                 [
-                    "listeners",
-                    "events",
-                    "hours",
-                    "events/s",
-                    "peak memory (MB)",
-                    "... within each tenth of the input",
-                    "correct",
+                    [f"{r['listeners']:,}", f"{r['events']:,}", r["hours"], f"{r['events_per_s']:,}", r["rss_mb"],
+                     ", ".join(map(str, r["tenths_mb"])), r["problem"] or "yes"]
+                    for r in memories
                 ],
-                [
-                    [
-                        f"{row['listeners']:,}",
-                        f"{row['events']:,}",
-                        row["hours"],
-                        f"{row['events_per_s']:,}",
-                        row["rss_mb"],
-                        ", ".join(map(str, row["tenths_mb"])),
-                        row["problem"] or "yes",
-                    ]
-                    for row in memories
-                ],
-            ),  # fmt: skip
-        ]
+            ),
+        ]  # fmt: skip
     if starts := [row for row in rows if row["bench"] == "kill"]:
         told += [
             f"### Starts and kills\n\nThe complete worker, while {_KILL_EVENTS_PER_S:,} events/s come in; seconds "

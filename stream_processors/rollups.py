@@ -1,13 +1,13 @@
 """Larger windows of one partition, made of the closed smaller ones: minutes become 5 minutes, hours and days.
 
-Each closed window is kept once, as it is, until the next larger window closes and takes it in. So a snapshot writes
-what closed since the last one, never the whole day. It is kept as the bytes that a snapshot writes: a third of the
-memory of its frame.
+Each closed window is kept until the next larger window closes and takes it in, as the bytes that a snapshot writes: a
+third of the memory of its frame. Some closed windows together are added up to one, so a day never has 24 hours to add
+up at its end, and a snapshot seldom writes more than what closed since the last one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import polars as pl
 
@@ -20,6 +20,9 @@ from stream_processors.windows import IDENTITY, PARTIAL_SCHEMA
 
 SIZES_MS = (300_000, 3_600_000, 86_400_000)
 """5 minutes, 1 hour and 1 day, in UTC."""
+
+_PARTS_MAX = 6
+"""So many parts of one window are added up to one."""
 
 
 class Rollups:
@@ -38,8 +41,8 @@ class Rollups:
         for size_ms in self.sizes_ms:
             self._take(closed.filter(pl.col("scope") != "listener"), size_ms)
             done = [key for key in self._parts if key[0] == size_ms and key[1] + size_ms <= border]
-            parts = [frames.from_bytes(part) for key in done for part in self._parts.pop(key).values()]
-            closed = merged(pl.concat(parts)) if parts else found[0]
+            parts = [part for key in done for part in self._parts.pop(key).values()]
+            closed = _added_up(parts) if parts else found[0]
             found.append(closed)
         return pl.concat(found)
 
@@ -51,7 +54,10 @@ class Rollups:
         rows = closed.with_columns(pl.col("window") // size_ms * size_ms, size_ms=pl.lit(size_ms, pl.Int64))
         for start, part in by_window(rows).items():
             held = self._parts.setdefault((size_ms, start), {})
-            held[max(held, default=-1) + 1] = frames.to_bytes(part)
+            number = max(held, default=-1) + 1
+            held[number] = frames.to_bytes(part)
+            if len(held) >= _PARTS_MAX:
+                self._parts[size_ms, start] = {number + 1: frames.to_bytes(_added_up(held.values()))}
 
     def segments(self) -> dict[str, Segment]:
         """Size, start and number, as in the constructor."""
@@ -60,6 +66,10 @@ class Rollups:
             for (size_ms, start), held in self._parts.items()
             for number, part in held.items()
         }
+
+
+def _added_up(parts: Iterable[bytes]) -> pl.DataFrame:
+    return merged(pl.concat(frames.from_bytes(part) for part in parts))
 
 
 def by_window(rows: pl.DataFrame) -> dict[int, pl.DataFrame]:

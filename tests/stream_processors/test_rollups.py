@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.event_time import Windows
+from stream_processors import rollups
 from stream_processors.merge import MergeState, Part
 from stream_processors.partition import PartitionState
 from stream_processors.rollups import SIZES_MS
@@ -23,6 +26,14 @@ far_apart = st.tuples(events, st.sampled_from([0, 300_000, 7_000_000, 90_000_000
     lambda pair: {**pair[0], "timestamp": pair[0]["timestamp"] + pair[1], "arrival_ms": 1 << 60}
 )
 logs = st.lists(far_apart, max_size=40)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _added_up_often() -> Iterator[None]:
+    """Closed windows are added up before their larger window ends, as they are in a day."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rollups, "_PARTS_MAX", 2)
+        yield
 
 
 @given(st.lists(logs, min_size=2, max_size=2), st.integers(1, 7), st.booleans())
