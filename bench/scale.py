@@ -72,9 +72,8 @@ def memory(here: Cluster, shape: Shape, timeout_s: float) -> Iterator[dict[str, 
     nothing but the events is more in the second. Then ten times the events with all of them.
     """
     for number, (times, divisor) in enumerate(((1, 10), (10, 10), (10, 1))):
-        users, tracks = shape.users // divisor, shape.tracks // divisor
-        part = replace(shape, events=times * shape.events, users=users, tracks=tracks)
-        part = replace(part, minutes=part.events / users)
+        events, users, tracks = times * shape.events, shape.users // divisor, shape.tracks // divisor
+        part = replace(shape, events=events, minutes=events / users, users=users, tracks=tracks)
         here.delete(topics.EVENTS)
         inputs = Inputs(here, part)
         topic, log = inputs.of(1, part.partitions)
