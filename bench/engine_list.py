@@ -16,7 +16,10 @@ _OPENS = [
 
 @dataclass(frozen=True)
 class Engine:
-    """One row of the table. `command` raises UnavailableError; `divisor`: a slow engine gets so small a share."""
+    """One row of the table. `command` raises UnavailableError; `divisor`: a slow engine gets so small a share.
+
+    `density`: so many times the events in a minute of event time, where the input is not that of the others.
+    """
 
     name: str
     config: str
@@ -24,11 +27,24 @@ class Engine:
     command: Callable[[], list[str]]
     environment: dict[str, str] = field(default_factory=dict)
     divisor: int = 1
+    density: int = 1
     partitions: int = 4
     is_partial: bool = False
     """Tells a track once per input partition."""
     makes_results: bool = True
     is_product: bool = False
+
+
+def _product(density: int = 1) -> Engine:
+    config = "the complete worker: dedupe, all windows, distinct users, plays, detectors; 1 process, snapshot 1 s"
+    return Engine(
+        "crossfade-product",
+        config if density == 1 else f"{config}; {density} times the events in a minute of event time",
+        "effectively once",
+        lambda: [sys.executable, "-m", "stream_processors"],
+        density=density,
+        is_product=True,
+    )
 
 
 def _job(name: str) -> Callable[[], list[str]]:
@@ -85,13 +101,8 @@ ENGINES: tuple[Engine, ...] = (
         "effectively once",
         lambda: [sys.executable, "-m", "bench.jobs.crossfade_job"],
     ),
-    Engine(
-        "crossfade-product",
-        "the complete worker: dedupe, all windows, distinct users, plays, detectors; 1 process, snapshot 1 s",
-        "effectively once",
-        lambda: [sys.executable, "-m", "stream_processors"],
-        is_product=True,
-    ),
+    _product(),
+    _product(density=10),
     _flink(1, "at-least-once"),
     _flink(1, "exactly-once"),
     _flink(2, "exactly-once"),

@@ -33,18 +33,23 @@ _KEEP_CREATED = {"message.timestamp.type": "CreateTime"}
 
 @dataclass
 class Inputs:
-    """The input and its shares for slow engines, each written to Kafka when it is first asked for."""
+    """The input and its shares for slow engines, each written to Kafka when it is first asked for.
+
+    The complete worker knows one topic: an input of another density takes the place of the one before.
+    """
 
     cluster: Cluster
     shape: Shape
     logs: dict[str, Log] = field(default_factory=dict)
 
-    def of(self, divisor: int, partitions: int) -> tuple[str, Log]:
-        """(topic, log) of a share."""
+    def of(self, divisor: int, partitions: int, density: int = 1) -> tuple[str, Log]:
+        """(topic, log) of a share, or of the whole with `density` times the events in a minute of event time."""
+        shape = self.shape if divisor == 1 else self.shape.share(divisor)
+        shape = replace(shape, partitions=partitions, minutes=shape.minutes / density)
         whole = divisor == 1 and partitions == self.shape.partitions
         topic = topics.EVENTS if whole else f"{topics.EVENTS}-{divisor}-{partitions}"
-        if topic not in self.logs:
-            log = generate(replace(self.shape if divisor == 1 else self.shape.share(divisor), partitions=partitions))
+        if topic not in self.logs or self.logs[topic].shape != shape:
+            log = generate(shape)
             self.cluster.create(topic, partitions, **_KEEP_CREATED)
             seconds = self.cluster.write(topic, log)
             print(f"input {topic}: {log.frame.height:,} events written in {seconds:.1f} s", file=sys.stderr)
@@ -56,7 +61,12 @@ def measure(
     inputs: Inputs, engine: Engine, number: int, timeout_s: float, stop_signal: int = signal.SIGTERM
 ) -> dict[str, Any]:
     """One row of the table; a skipped engine has the reason in `problem` and no figures."""
-    row: dict[str, Any] = {"engine": engine.name, "config": engine.config, "guarantee": engine.guarantee}
+    row: dict[str, Any] = {
+        "engine": engine.name,
+        "config": engine.config,
+        "guarantee": engine.guarantee,
+        "density": engine.density,
+    }
     try:
         command = engine.command()
     except UnavailableError as error:
@@ -86,7 +96,7 @@ def _measured(
     row: dict[str, Any],
     command: list[str],
 ) -> dict[str, Any]:
-    topic, log = inputs.of(engine.divisor, engine.partitions)
+    topic, log = inputs.of(engine.divisor, engine.partitions, engine.density)
     if engine.divisor > 1:
         row["config"] += f"; {log.shape.events:,} events"
     here, output = inputs.cluster, f"bench-{number}-{engine.name}"

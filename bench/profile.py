@@ -16,7 +16,7 @@ from pathlib import Path
 
 from bench import engines, results
 from bench.cluster import cluster
-from bench.engine_list import ENGINES, Engine
+from bench.engine_list import ENGINES, NAMES, Engine
 from bench.generator import Shape
 from bench.install import UnavailableError, environment
 from crossfade.problem import ProblemError
@@ -80,7 +80,7 @@ def sample(engine: Engine, events: int, minutes: float, file: Path, timeout_s: f
 def main(arguments: list[str] | None = None) -> int:
     """Profiles, prints, and writes a section of RESULTS.md."""
     parser = argparse.ArgumentParser(prog="python -m bench.profile", description=__doc__)
-    names = [engine.name for engine in ENGINES if engine.name.startswith("crossfade")]
+    names = [name for name in NAMES if name.startswith("crossfade")]
     parser.add_argument("--events", type=int, default=2_000_000)
     parser.add_argument("--minutes", type=float, default=20.0, help="of event time that the events span")
     parser.add_argument("--engine", default=names[0], choices=names)

@@ -61,3 +61,24 @@ def test_picture_is_an_svg_of_what_was_right(tmp_path: Path) -> None:
     assert drawn.startswith("<svg")
     assert "quick" in drawn
     assert "sloppy" not in drawn
+
+
+def test_ratios_and_picture_compare_the_same_input_only(tmp_path: Path) -> None:
+    """A row whose input had more events in a minute stands in the table alone."""
+    told = {
+        "guarantee": "effectively once",
+        "config": "",
+        "problem": None,
+        "correct": True,
+        "events_per_s": 1,
+        "rss_mb": 1,
+    }
+    figures = [("crossfade", 1, 606), ("crossfade-product", 1, 202), ("crossfade-product", 10, 303)]
+    rows = [{**told, "engine": name, "density": density, "events_per_cpu_s": each} for name, density, each in figures]
+    report = results.engines_report(rows, "command", 1, "batches")
+    assert report.count("| crossfade-product |") == 2
+    assert "crossfade does 3.00 times crossfade-product, effectively once (" in report
+    results.picture(rows, tmp_path / "engines.svg")
+    drawn = (tmp_path / "engines.svg").read_text()
+    assert ">202<" in drawn
+    assert ">303<" not in drawn
