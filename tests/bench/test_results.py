@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import results
+from bench import engines, results
+from bench.engine_list import ENGINES
 
 OLD = "# Results\n\n## One\n\nfirst\n\n| a |\n|---|\n\n## Two\n\nsecond, with ### inside\n\n## Three\n\nthird\n"
 
@@ -82,3 +83,12 @@ def test_ratios_and_picture_compare_the_same_input_only(tmp_path: Path) -> None:
     drawn = (tmp_path / "engines.svg").read_text()
     assert ">202<" in drawn
     assert ">303<" not in drawn
+
+
+def test_rounds_go_there_and_back_and_tell_the_median() -> None:
+    """Each engine runs once a round; the middle of its rows is told, but one that was wrong is never hidden."""
+    assert [place for place, _ in engines.there_and_back(ENGINES[:3], 3)] == [0, 1, 2, 2, 1, 0, 0, 1, 2]
+    rows = [{"correct": True, "events_per_cpu_s": each} for each in (5, 1, 3)]
+    assert engines.median(rows) == rows[2]
+    assert engines.median([*rows, {"correct": False, "events_per_cpu_s": 4}])["correct"] is False
+    assert engines.median([*rows, {"problem": "skipped: no JDK"}])["problem"] == "skipped: no JDK"
