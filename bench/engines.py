@@ -9,7 +9,6 @@ import argparse
 import json
 import signal
 import sys
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -179,11 +178,13 @@ def main(arguments: list[str] | None = None) -> int:
     chosen = options.engines.split(",")
     if unknown := set(chosen) - set(NAMES):
         parser.error(f"no engine {', '.join(sorted(unknown))}; there are {', '.join(NAMES)}")
-    found: defaultdict[int, list[dict[str, Any]]] = defaultdict(list)
+    if options.rounds < 1:
+        parser.error(f"--rounds {options.rounds}: at least 1")
+    engines = [engine for engine in ENGINES if engine.name in chosen]
+    found: list[list[dict[str, Any]]] = [[] for _ in engines]
     try:
         with cluster() as here:
             inputs = Inputs(here, Shape(options.events, minutes=options.minutes, seed=options.seed))
-            engines = [engine for engine in ENGINES if engine.name in chosen]
             warm_up(inputs, engines, options.timeout)
             for number, (place, engine) in enumerate(there_and_back(engines, options.rounds)):
                 row = measure(inputs, engine, number, options.timeout)
@@ -191,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(results.engine_line(row), flush=True)
     except ProblemError as error:
         sys.exit(str(error))
-    rows = [median(of_engine) for _, of_engine in sorted(found.items())]
+    rows = [median(of_engine) for of_engine in found]
     command = f"python -m bench.engines --events {options.events} --engines {options.engines} --rounds {options.rounds}"
     report = results.engines_report(rows, command, options.events, BATCHES)
     print(f"\n{report}")

@@ -68,11 +68,11 @@ def engines_report(rows: Sequence[dict[str, Any]], command: str, events: int, ba
             f"{events:,} listening events of 200 bytes in 4 partitions of a real Kafka ({batches}), keyed by user. "
             "Job: decode Avro, count by event type and add up ms_played per track and minute of event time, snapshot "
             "the state every second, write each final window to a topic. Rates from a tenth of the input consumed to "
-            "the last output; CPU and memory of the engine's own processes, without the broker, whose JVM our own "
-            "engines have warmed up before. The JVM engines warm up within the measured time: `--events 8000000` makes "
-            "that small. Every row of every output was compared with a batch oracle. Of several rounds, which go there "
-            "and back, a row is the median by CPU-second. A row whose input had more events in a minute of event time "
-            "is in no ratio and not in the picture.",
+            "the last output; CPU and memory of the engine's own processes, without the broker, whose JVM those of our "
+            "own engines that take part have warmed up before. The JVM engines warm up within the measured time: "
+            "`--events 8000000` makes that small. Every row of every output was compared with a batch oracle. Of "
+            "several rounds, which go there and back, a row is the median by CPU-second. A row whose input had more "
+            "events in a minute of event time is in no ratio and not in the picture.",
             table(head, cells),
             *_ratios(rows),
             "![Events per CPU-second](engines.svg)",
