@@ -101,7 +101,7 @@ def fill(settings: Settings, bytes_each: int) -> int:
             size = sum(len(segment.data()) for segment in state.segments().values())
         snapshots = Snapshots(changelog, f"partition {PartitionState.VERSION} {layout(settings)}")
         snapshots.load(partition)
-        total += asyncio.run(snapshots.save(partition, state.header(), state.segments()))
+        total += asyncio.run(snapshots.write(snapshots.take(partition, state.header(), state.segments())))
         changelog.flush()
     return total
 

@@ -1,7 +1,8 @@
 """The loop of an agent whose state and input offset live in one snapshot: effectively once, whatever dies.
 
-Order: process a batch, emit, wait for the broker, write the snapshot. After a crash the input is read again from the
-snapshot's offset, and the same records are emitted again under the same keys.
+Order: process a batch, emit, take a snapshot, wait for the broker to have what was emitted, write the snapshot; the
+waiting and the writing go on beside the next batches. After a crash the input is read again from the snapshot's offset,
+and the same records are emitted again under the same keys.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from faust.types import TP
 from schemas import metrics
 from stream_processors.outbox import Outbox
 from stream_processors.segment import Segment
-from stream_processors.snapshots import Snapshots
+from stream_processors.snapshots import Snapshot, Snapshots
 from stream_processors.transport import EventBatch
 
 log = structlog.get_logger()
@@ -79,6 +80,7 @@ class Resumable(Generic[S]):
         self._load, self._agent = load, agent
         self._every_s = every_ms / 1000
         self._saved: dict[int, tuple[float, int | None]] = {}
+        self._writing: dict[int, asyncio.Task[None]] = {}
         self._sought: dict[int, int] = {}
         self._busy = [asyncio.Lock() for _ in range(LANES)]
         self._queues: list[asyncio.Queue[EventBatch]] = [asyncio.Queue(1) for _ in range(LANES)]
@@ -145,17 +147,34 @@ class Resumable(Generic[S]):
                     await self._save_when_due(partition, state)
 
     async def _save_when_due(self, partition: int, state: S) -> None:
-        saved_at, saved_next = self._saved[partition]
-        if time.monotonic() - saved_at < self._every_s or self.states.get(partition) is not state:
+        """Takes a snapshot, which is written while the partition goes on: one at a time, and for a period at most."""
+        if not self._is_due(partition, state):
             return
-        await self._in_thread(self._agent.settle, partition, state)
-        if state.next == saved_next and not len(self._outbox):
-            return
-        await self._outbox.confirm()
-        segments = await self._in_thread(state.segments)
-        if self.states.get(partition) is state:
-            await self._snapshots.save(partition, state.header(), segments)
+        if (writing := self._writing.pop(partition, None)) is not None:
+            await writing
+            if not self._is_due(partition, state):
+                return
+        snapshot = await self._in_thread(self._snapshot, partition, state)
+        if snapshot is not None and self.states.get(partition) is state:
             self._saved[partition] = (time.monotonic(), state.next)
+            self._writing[partition] = asyncio.create_task(self._write(snapshot, state))
+
+    def _is_due(self, partition: int, state: S) -> bool:
+        return self.states.get(partition) is state and time.monotonic() - self._saved[partition][0] >= self._every_s
+
+    def _snapshot(self, partition: int, state: S) -> Snapshot | None:
+        self._agent.settle(partition, state)
+        if state.next == self._saved[partition][1] and not len(self._outbox):
+            return None
+        return self._snapshots.take(partition, state.header(), state.segments())
+
+    async def _write(self, snapshot: Snapshot, state: S) -> None:
+        began, partition = time.monotonic(), snapshot.partition
+        await self._outbox.confirm()
+        if self.states.get(partition) is state:
+            await self._snapshots.write(snapshot)
+            self._saved[partition] = (time.monotonic(), snapshot.header["next"])
+            metrics.SNAPSHOT_SECONDS.observe(time.monotonic() - began)
             metrics.SNAPSHOT_AT.labels(self.topic, partition).set_to_current_time()
 
     async def _in_thread(self, function: Callable[..., T], *arguments: Any) -> T:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -48,6 +47,17 @@ class _Held:
     foreign: set[str]
     segments: dict[str, _Written] = field(default_factory=dict)
     number: int = 0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A partition's state as it was when it was taken; it may change while this is written."""
+
+    partition: int
+    header: Mapping[str, int]
+    _held: _Held
+    _writes: Mapping[str, bytes]
+    _segments: Mapping[str, _Written]
 
 
 @dataclass(frozen=True)
@@ -97,18 +107,19 @@ class Snapshots:
             if name in segments:
                 written.token = segments[name].token
 
-    async def save(self, partition: int, header: Mapping[str, int], segments: Mapping[str, Segment]) -> int:
-        """Writes what changed, then the manifest; returns the bytes written once the broker has confirmed them.
-
-        The state must not change meanwhile: segments become bytes in a thread beside the event loop.
-        """
-        began = time.monotonic()
+    def take(self, partition: int, header: Mapping[str, int], segments: Mapping[str, Segment]) -> Snapshot:
+        """What is to be written of a state, which must not change meanwhile. The one before must be written."""
         held = self._held[partition]
         held.number += 1
-        writes, now = await asyncio.to_thread(_changed, partition, held, segments)
+        writes, now = _changed(partition, held, segments)
+        return Snapshot(partition, header, held, writes, now)
+
+    async def write(self, snapshot: Snapshot) -> int:
+        """Writes what changed, then the manifest; returns the bytes written once the broker has confirmed them."""
+        partition, held, writes, now = snapshot.partition, snapshot._held, snapshot._writes, snapshot._segments
         await self._send(partition, writes)
         names = {name: written.keys for name, written in now.items()}
-        manifest = json.dumps({"version": self.version, "header": header, "segments": names}).encode()
+        manifest = json.dumps({"version": self.version, "header": snapshot.header, "segments": names}).encode()
         await self._send(partition, {f"{partition}/{held.writer}/manifest": manifest})
         stale = {key for old in held.segments.values() if old.is_own for key in old.keys}
         if all(written.is_own for written in now.values()):
@@ -119,7 +130,6 @@ class Snapshots:
         size = len(manifest) + sum(map(len, writes.values()))
         metrics.SNAPSHOTS.inc()
         metrics.SNAPSHOT_BYTES.inc(size)
-        metrics.SNAPSHOT_SECONDS.observe(time.monotonic() - began)
         return size
 
     async def _send(self, partition: int, writes: Mapping[str, bytes | None]) -> None:

@@ -40,7 +40,7 @@ class Worker:
         self.found = self.snapshots.load(0)
 
     def save(self, next_offset: int, state: dict[str, bytes]) -> int:
-        return asyncio.run(self.snapshots.save(0, {"next": next_offset}, segments(state)))
+        return asyncio.run(self.snapshots.write(self.snapshots.take(0, {"next": next_offset}, segments(state))))
 
 
 def save(table: Any, states: list[dict[str, bytes]]) -> None:
