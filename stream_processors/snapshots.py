@@ -56,8 +56,8 @@ class Snapshot:
     partition: int
     header: Mapping[str, int]
     _held: _Held
-    _writes: Mapping[str, bytes]
-    _segments: Mapping[str, _Written]
+    _writes: dict[str, bytes]
+    _segments: dict[str, _Written]
 
 
 @dataclass(frozen=True)

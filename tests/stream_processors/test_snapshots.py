@@ -10,22 +10,7 @@ from hypothesis import strategies as st
 
 from stream_processors.segment import Segment
 from stream_processors.snapshots import ADOPT_BYTES, PIECE_BYTES, Snapshots
-
-
-class Changelog:
-    """A table whose changelog can be cut anywhere, as a worker that dies leaves it."""
-
-    def __init__(self, records: list[tuple[str, bytes | None]] | None = None) -> None:
-        self.log = records or []
-        self.data = {}
-        for key, value in self.log:
-            self.data.pop(key, None) if value is None else self.data.update({key: value})
-
-    def send_changelog(self, partition: int, key: str, value: bytes | None) -> asyncio.Future[None]:
-        self.log.append((key, value))
-        done = asyncio.get_running_loop().create_future()
-        done.set_result(None)
-        return done
+from tests.stream_processors.changelog import Changelog
 
 
 def segments(contents: dict[str, bytes]) -> dict[str, Segment]:
