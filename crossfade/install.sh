@@ -59,6 +59,8 @@ install() {
   local python uv network
   network="See the lines above. Is there a network? An index of your own is taken from pip's configuration (PIP_INDEX_URL),
 a proxy from HTTPS_PROXY, certificates from SSL_CERT_FILE. About 1.5 GB of disk are needed."
+  [ ! -L "$root/.venv" ] || fail ".venv is a link to $(readlink "$root/.venv"). Installing would empty what it points to;" \
+    "nothing was changed. Remove the link (rm .venv) and start again: each checkout has an environment of its own."
   python=$(find_python) || exit 1
   say "Installing into .venv with $("$python" -V) ($python)"
   if ! "$root/.venv/bin/python" -m pip --version >/dev/null 2>&1 || [ "$(head -n 1 "$root/.venv/stamp" 2>/dev/null)" != "$root" ]; then

@@ -68,6 +68,18 @@ def test_a_change_installs_again(checkout: Path, changed: str, no_python: str) -
     assert "PYTHON=/path/to/python" in answer.stderr
 
 
+def test_an_environment_that_is_a_link_is_left_alone(checkout: Path, tmp_path: Path) -> None:
+    """Installing would empty the environment of another checkout."""
+    (checkout / ".venv").rename(tmp_path / "shared")
+    (tmp_path / "shared" / "stamp").write_text("of another checkout\n")
+    (checkout / ".venv").symlink_to(tmp_path / "shared")
+    answer = source(checkout)
+    assert answer.returncode == 1
+    assert ".venv is a link to" in answer.stderr
+    assert "rm .venv" in answer.stderr
+    assert (tmp_path / "shared" / "stamp").read_text() == "of another checkout\n"
+
+
 def test_uv_takes_the_configuration_of_pip() -> None:
     """An index, a proxy's certificates and a time-out that pip knows are uv's too; what is set for uv stays."""
     told = "as_pip_is_configured; env | grep -E '^(UV_|SSL_CERT_FILE)'"
