@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from aiokafka.consumer.fetcher import READ_COMMITTED, Fetcher, FetchResult
+from aiokafka.errors import IllegalStateError
 from aiokafka.protocol.fetch import FetchRequest
 from faust import Schema
 from faust.transport.drivers import aiokafka as driver
@@ -145,6 +147,11 @@ class ColumnarConsumer(driver.Consumer):  # type: ignore[misc]
         super().on_init()
         quiet.install()
         self._delivered: defaultdict[TP, deque[int]] = defaultdict(deque)
+        self._has_recovered = False
+        self.app.on_rebalance_complete.connect(self._recovered)
+
+    async def _recovered(self, *_sender: Any, **_more: Any) -> None:
+        self._has_recovered = True
 
     def is_columnar(self, topic: str) -> bool:
         """Whether an agent has asked for this topic in batches."""
@@ -177,13 +184,18 @@ class ColumnarConsumer(driver.Consumer):  # type: ignore[misc]
 
     async def _seek(self, partition: TP, offset: int) -> None:
         # in the consumer's own thread: from the main thread aiokafka dies in fetched_records with a KeyError
-        await self._thread.seek_wait({partition: offset})
+        with contextlib.suppress(IllegalStateError):  # taken away just now: the next assignment seeks
+            await self._thread.seek_wait({partition: offset})
 
     async def perform_seek(self) -> None:
-        """Resumes columnar partitions where their state says; the group's offsets can be ahead of the state."""
+        """Resumes columnar partitions where their state says; the group's offsets can be ahead of the state.
+
+        Faust also calls this when a fetch ends within a rebalance. Then there is no state yet: tables are as the last
+        assignment left them, and what they say would be taken for the state, or for its absence.
+        """
         await super().perform_seek()
         columnar = [tp for tp in self.assignment() if self.is_columnar(tp.topic)]
-        if not columnar:
+        if not columnar or not self._has_recovered:
             return
         resume_at: ResumeAt = self.app.resume_at
         earliest = await self.earliest_offsets(*columnar)
@@ -206,7 +218,8 @@ class ColumnarConsumer(driver.Consumer):  # type: ignore[misc]
         return None if newest is None else newest + 1
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
-        """Forgets what was delivered of the partitions that go."""
+        """Forgets what was delivered of the partitions that go; states come with the recovery that follows."""
+        self._has_recovered = False
         for tp in revoked:
             self._delivered.pop(tp, None)
         await super().on_partitions_revoked(revoked)

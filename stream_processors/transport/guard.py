@@ -86,6 +86,7 @@ RELIED_UPON = (
     ),
     Part("faust.transport.consumer:Consumer", attributes=("_acked", "_acked_index")),
     Part("faust.transport.consumer:ThreadDelegateConsumer", attributes=("_thread",)),
+    Part("faust.app.base:App", attributes=("on_rebalance_complete",)),
     Part("faust.transport.conductor:Conductor", attributes=("_topics",)),
     Part(
         "faust.types:ConsumerMessage",

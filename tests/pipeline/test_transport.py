@@ -135,6 +135,58 @@ def test_reading_resumes_where_the_state_says(kafka: Settings, slow: bool) -> No
     asyncio.run(again())
 
 
+def test_a_fetch_that_ends_within_a_rebalance_loads_no_state(kafka: Settings) -> None:
+    """Trap 2: Faust seeks then too, when the tables hold nothing yet: an empty state would begin at offset 0."""
+    topic = new_topic(kafka)
+    send(kafka, topic, [b"x"] * 100)
+
+    async def main() -> None:
+        one = ColumnarApp(kafka, topic)
+        worker_app.table(one.app, "state", 1)
+        resumed: list[TP] = []
+        sought: list[bool] = []
+
+        async def load(tp: TP) -> None:
+            resumed.append(tp)
+
+        one.on_resume = load
+        async with one.running():
+            await one.until(lambda: bool(one.batches), "the first batch")
+            consumer = one.app.consumer
+            original = consumer.seek_to_committed
+
+            async def seek_to_committed() -> Any:
+                sought.append(consumer.flow_active)
+                return await original()
+
+            consumer.seek_to_committed = seek_to_committed
+            await consumer.on_partitions_revoked({TP(topic, 0)})
+            consumer.stop_flow()
+            await one.until(lambda: False in sought, "the seek of a fetch that ended")
+            await asyncio.sleep(0.2)
+            assert resumed == [TP(topic, 0)], "as at the start"
+            await one.app.on_rebalance_complete.send()
+            await consumer.perform_seek()
+            assert resumed == [TP(topic, 0)] * 2
+            consumer.resume_flow()
+
+    asyncio.run(main())
+
+
+def test_a_seek_in_a_partition_that_was_taken_away_is_passed_over(kafka: Settings) -> None:
+    """The next assignment seeks; the worker need not end for it."""
+    topic = new_topic(kafka)
+    send(kafka, topic, [b"x"] * 100)
+
+    async def main() -> None:
+        one = ColumnarApp(kafka, topic)
+        async with one.running():
+            await one.until(lambda: bool(one.batches), "the first batch")
+            await one.app.consumer.seek(TP(topic, 7), 3)
+
+    asyncio.run(main())
+
+
 def test_what_retention_deleted_is_passed_over(kafka: Settings) -> None:
     """A state that is older than what the broker keeps starts at the earliest record, and says so by its offset."""
     topic = new_topic(kafka)
