@@ -25,7 +25,10 @@ def test_in_node() -> None:
     assert "# pass 0" not in ended.stdout
 
 
-@pytest.mark.skipif(shutil.which("tsc") is None, reason="no tsc on this machine: npm install --global typescript")
+@pytest.mark.skipif(
+    None in (shutil.which("tsc"), shutil.which("node")),
+    reason="no tsc on this machine: npm install --global typescript",
+)
 def test_types() -> None:
     """TypeScript finds nothing wrong with the JSDoc types, in its strict mode."""
     options = "--allowJs --checkJs --noEmit --strict --noUnusedLocals --target es2022 --module esnext"

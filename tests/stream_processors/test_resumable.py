@@ -85,9 +85,16 @@ class Running:
         await self.stage._queues[0].put(cast("Any", batch))
         return await self.comes(lambda: self.stage.states[0].next == last + 1)
 
+    async def takes_and_begins_to_save(self, first: int, last: int) -> bool:
+        """The same; after it, a snapshot is on its way and the lane waits for its next batch."""
+        stage = self.stage
+        return await self.takes(first, last) and await self.comes(
+            lambda: 0 in stage._writing and not stage._busy[0].locked()
+        )
+
     async def comes(self, true: Callable[[], bool]) -> bool:
         """Whether something becomes true while nothing but this is waited for."""
-        for _ in range(200):
+        for _ in range(1000):
             if true():
                 return True
             await asyncio.sleep(0.001)
@@ -122,7 +129,7 @@ def test_a_partition_goes_on_while_its_snapshot_is_written(monkeypatch: pytest.M
 
     async def check(running: Running) -> None:
         running.now_s = 1.0
-        assert await running.takes(0, 9)
+        assert await running.takes_and_begins_to_save(0, 9)
         assert await running.takes(10, 19)
         assert running.saved == []
         running.broker.confirms.set()
@@ -136,9 +143,10 @@ def test_a_write_that_takes_longer_than_the_period_holds_up_its_partition(monkey
 
     async def check(running: Running) -> None:
         running.now_s = 1.0
-        assert await running.takes(0, 9)
+        assert await running.takes_and_begins_to_save(0, 9)
         running.now_s = 2.0
         assert await running.takes(10, 19)
+        assert await running.comes(lambda: not running.stage._writing), "the lane waits for the write"
         assert not await running.takes(20, 29)
         running.broker.confirms.set()
         assert await running.comes(lambda: running.stage.states[0].next == 30)
@@ -156,7 +164,7 @@ def test_a_snapshot_that_cannot_be_written_ends_the_worker(monkeypatch: pytest.M
         running.broker.fails = True
         running.broker.confirms.set()
         running.now_s = 1.0
-        assert await running.takes(0, 9)
+        assert await running.takes_and_begins_to_save(0, 9)
         running.now_s = 2.0
         with pytest.raises(EmitError):
             await running.stage.save_quiet_partitions()
@@ -169,7 +177,7 @@ def test_what_a_former_owner_took_is_not_written(monkeypatch: pytest.MonkeyPatch
 
     async def check(running: Running) -> None:
         running.now_s = 1.0
-        assert await running.takes(0, 9)
+        assert await running.takes_and_begins_to_save(0, 9)
         running.stage.forget()
         assert running.stage.resume_at(0, 0) == 0
         running.broker.confirms.set()
