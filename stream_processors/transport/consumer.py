@@ -223,3 +223,8 @@ class ColumnarConsumer(driver.Consumer):  # type: ignore[misc]
         for tp in revoked:
             self._delivered.pop(tp, None)
         await super().on_partitions_revoked(revoked)
+
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """What has been recovered meanwhile was the assignment before."""
+        self._has_recovered = False
+        await super().on_partitions_assigned(assigned, generation_id)

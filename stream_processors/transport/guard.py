@@ -82,6 +82,7 @@ RELIED_UPON = (
             "perform_seek": "self",
             "earliest_offsets": "self partitions",
             "on_partitions_revoked": "self revoked",
+            "on_partitions_assigned": "self assigned generation_id",
         },
     ),
     Part("faust.transport.consumer:Consumer", attributes=("_acked", "_acked_index")),
