@@ -23,7 +23,6 @@ from stream_processors.windows import IDENTITY, PARTIAL_SCHEMA
 
 _NO_LOOPS = pl.DataFrame(schema={"window": pl.Int64, **dict.fromkeys(LISTENER, pl.String), "plays": pl.Int64})
 _JUDGED = ["tenant", "platform", "country"]
-_END = pl.col("window") + pl.col("size_ms")
 _GAP_MAX_WINDOWS = 120
 """Silence of so many windows is judged window by window; after a longer one (old data, a replay) judging goes on."""
 
@@ -52,6 +51,23 @@ class Part:
         told = json.loads(head)
         rows = frames.from_bytes(body) if body else pl.DataFrame(schema=PARTIAL_SCHEMA)
         return cls(told["partition"], told["clock"], rows, told["early"])
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    """Rows of windows that are not final yet, as the bytes that a snapshot writes: a tenth of the memory of a frame.
+
+    A partition may be far ahead of the others, and what it tells waits for them.
+    """
+
+    data: bytes
+    first_end: int
+    height: int
+
+    @classmethod
+    def of(cls, rows: pl.DataFrame) -> _Waiting:
+        """One row at least."""
+        return cls(frames.to_bytes(rows), int(_ends(rows).min()), rows.height)  # type: ignore[arg-type]
 
 
 class _Judges(msgspec.Struct):
@@ -84,7 +100,9 @@ class MergeState:
         self._partitions = partitions
         waiting = {name: name.split("/") for name in segments if name.startswith("waiting/")}
         numbered = sorted((int(number), int(partition), name) for name, (_, number, partition) in waiting.items())
-        self._waiting = {(number, partition): frames.from_bytes(segments[name]) for number, partition, name in numbered}
+        self._waiting = {
+            (number, partition): _Waiting.of(frames.from_bytes(segments[name])) for number, partition, name in numbered
+        }
         self._number = numbered[-1][0] + 1 if numbered else 0
         self._early: dict[int, pl.DataFrame] = {}
         judges = msgspec.json.decode(segments["judges"], type=_Judges) if "judges" in segments else _Judges([], [], [])
@@ -116,7 +134,7 @@ class MergeState:
         known = self._clockwork.closed_before(self.clocks.get(part.partition, 0))
         _, rows = _split(part.rows, max(known, self.final_before))
         if rows.height:
-            self._waiting[self._number, part.partition] = rows
+            self._waiting[self._number, part.partition] = _Waiting.of(rows)
             self._number += 1
         self.clocks[part.partition] = max(part.clock, self.clocks.get(part.partition, 0))
         border = self._clockwork.closed_before(self.watermark_clock)
@@ -131,19 +149,20 @@ class MergeState:
             return pl.DataFrame(schema=PARTIAL_SCHEMA)
         borders = {partition: self._clockwork.closed_before(self.clocks.get(partition, 0)) for partition in told}
         rows = [_split(rows, max(borders[partition], self.final_before))[1] for partition, rows in told.items()]
-        rows += self._waiting.values()
+        rows += [frames.from_bytes(waiting.data) for waiting in self._waiting.values()]
         is_minute = pl.col("size_ms") == self._clockwork.window_ms
         return merged(pl.concat(rows).filter(is_minute, pl.col("scope") != "listener"))
 
     def _finish(self, border: int) -> tuple[pl.DataFrame, list[Alert]]:
         before, self.final_before = self.final_before, border
         done: dict[int, list[pl.DataFrame]] = {}
-        for key, rows in self._waiting.items():
-            ended, left = _split(rows, border)
-            if ended.height:
-                done.setdefault(key[1], []).append(ended)
-                self._waiting[key] = left
-        self._waiting = {key: rows for key, rows in self._waiting.items() if rows.height}
+        for key in [key for key, waiting in self._waiting.items() if waiting.first_end <= border]:
+            ended, left = _split(frames.from_bytes(self._waiting[key].data), border)
+            done.setdefault(key[1], []).append(ended)
+            if left.height:
+                self._waiting[key] = _Waiting.of(left)
+            else:
+                del self._waiting[key]
         if not done:
             return pl.DataFrame(schema=PARTIAL_SCHEMA), self._silence(before, border)
         final = merged(pl.concat(rows for parts in done.values() for rows in _told_once(parts)))
@@ -191,8 +210,8 @@ class MergeState:
     def segments(self) -> dict[str, Segment]:
         """The waiting parts and the detectors' memory."""
         found = {"judges": Segment(self.final_before, self._judges)}
-        for (number, partition), rows in self._waiting.items():
-            found[f"waiting/{number}/{partition}"] = Segment(rows.height, lambda rows=rows: frames.to_bytes(rows))  # type: ignore[misc]
+        for (number, partition), waiting in self._waiting.items():
+            found[f"waiting/{number}/{partition}"] = Segment.of(waiting.height, waiting.data)
         for start, plays in self._looping_bot.windows.items():
             found[f"plays/{start}"] = Segment(start, lambda plays=plays: frames.to_bytes(plays))  # type: ignore[misc]
         return found
@@ -207,9 +226,13 @@ class MergeState:
         )
 
 
+def _ends(rows: pl.DataFrame) -> pl.Series:
+    return rows["window"] + rows["size_ms"]
+
+
 def _split(rows: pl.DataFrame, border: int) -> tuple[pl.DataFrame, pl.DataFrame]:
     """(windows that end at or before `border`, the others)."""
-    ends = rows["window"] + rows["size_ms"]
+    ends = _ends(rows)
     if rows.is_empty() or int(ends.max()) <= border:  # type: ignore[arg-type]
         return rows, rows[:0]
     is_ended = ends <= border
@@ -218,7 +241,7 @@ def _split(rows: pl.DataFrame, border: int) -> tuple[pl.DataFrame, pl.DataFrame]
 
 def _told_once(parts: list[pl.DataFrame]) -> list[pl.DataFrame]:
     """What one partition told, in order: large windows come in pieces, and after a replay a piece may come again."""
-    ends = [part["window"] + part["size_ms"] for part in parts]
+    ends = [_ends(part) for part in parts]
     if all(int(a.max()) < int(b.min()) for a, b in pairwise(ends)):  # type: ignore[arg-type]
         return parts
     return [pl.concat(parts).unique(IDENTITY, keep="last")]
