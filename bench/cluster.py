@@ -80,12 +80,13 @@ class Cluster:
         """Writes the log and returns the seconds it took."""
         producer = kafka.producer(self.settings, **producer_settings)
         began = time.monotonic()
-        users, partitions = log.frame["user_id"].to_list(), log.frame["partition"].to_list()
-        for first in range(0, len(users), _CHUNK):
-            for at, value in enumerate(log.values(first, min(first + _CHUNK, len(users))), start=first):
+        for first in range(0, log.frame.height, _CHUNK):
+            part = log.frame[first : first + _CHUNK]
+            values = log.values(first, first + part.height)
+            for value, user, partition in zip(values, part["user_id"], part["partition"], strict=True):
                 while True:
                     try:
-                        producer.produce(topic, value, users[at], partitions[at])
+                        producer.produce(topic, value, user, partition)
                         break
                     except BufferError:
                         producer.poll(0.1)

@@ -98,12 +98,11 @@ def generate(shape: Shape) -> Log:
     span = int(shape.minutes * 60_000)
     time = shape.start_ms + np.arange(n) * span // n - random.integers(0, shape.jitter_ms, n)
     heard = np.where(np.isin(kind, (1, 2)), random.integers(8_192, 300_000, n), -1)
-    events = _frame(np.arange(n), user, np.char.add("spotify:track:", _digits(track, 22)), time, kind, heard, shape)
+    events = _frame(np.arange(n), user, "spotify:track:", track, time, kind, heard, shape)
     ends = np.arange(_SENTINELS * shape.partitions)
     closing = np.full(len(ends), shape.start_ms + span + shape.closing_ms)
-    names = np.char.add(SENTINEL_TRACK, _digits(ends, _TRACK - len(SENTINEL_TRACK)))
     kinds, silent = np.zeros(len(ends), np.int64), np.full(len(ends), -1)
-    sentinels = _frame(n + ends, ends, names, closing, kinds, silent, shape)
+    sentinels = _frame(n + ends, ends, SENTINEL_TRACK, ends, closing, kinds, silent, shape)
     profile = np.concatenate((user, ends)) % len(_PROFILES)
     told = pl.DataFrame(_PROFILES).select("platform", "country", "app_version")[profile]
     return Log(shape, pl.concat([events, sentinels]).hstack(told), profile)
@@ -112,27 +111,27 @@ def generate(shape: Shape) -> Log:
 def _frame(
     number: Integers,
     user: Integers,
-    track: npt.NDArray[np.str_],
+    prefix: str,
+    track: Integers,
     time: Integers,
     kind: Integers,
     heard: Integers,
     shape: Shape,
 ) -> pl.DataFrame:
-    return pl.DataFrame(
-        {
-            "event_id": np.char.add("0198c1d2-7b1a-7c3e-9f00-", _digits(number, 12)),
-            "event_type": pl.Series(np.array(TYPES)[kind], dtype=pl.Enum(TYPES)),
-            "user_id": np.char.add("5eed", _digits(user, _USER - 4)),
-            "track_id": track,
-            "timestamp": time,
-            "ms_played": pl.Series(heard, dtype=pl.Int64).replace(-1, None),
-            "partition": user % shape.partitions,
-        }
+    numbers = {"number": number, "user": user, "track": track, "timestamp": time, "kind": kind, "heard": heard}
+    return pl.DataFrame(numbers).select(
+        _text("0198c1d2-7b1a-7c3e-9f00-", "number", _EVENT_ID).alias("event_id"),
+        pl.col("kind").cast(pl.UInt8).cat.to(pl.Enum(TYPES)).alias("event_type"),
+        _text("5eed", "user", _USER).alias("user_id"),
+        _text(prefix, "track", _TRACK).alias("track_id"),
+        "timestamp",
+        pl.when(pl.col("heard") >= 0).then("heard").alias("ms_played"),
+        (pl.col("user") % shape.partitions).alias("partition"),
     )
 
 
-def _digits(numbers: Integers, width: int) -> npt.NDArray[np.str_]:
-    return np.char.zfill(numbers.astype(f"U{width}"), width)
+def _text(prefix: str, number: str, length: int) -> pl.Expr:
+    return pl.lit(prefix) + pl.col(number).cast(pl.String).str.zfill(length - len(prefix))
 
 
 def _template(profile: int, heard: bool) -> bytes:

@@ -60,7 +60,7 @@ def product(log: Log, window_ms: int) -> pl.DataFrame:
 
 
 def _events(log: Log, window_ms: int) -> pl.DataFrame:
-    events = log.frame.filter(~pl.col("track_id").str.starts_with(SENTINEL_TRACK))
+    events = log.frame.drop("event_id").filter(~pl.col("track_id").str.starts_with(SENTINEL_TRACK))
     return events.with_columns(window=pl.col("timestamp") // window_ms * window_ms)
 
 

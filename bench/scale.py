@@ -68,10 +68,10 @@ def workers(here: Cluster, shape: Shape, counts: list[int], timeout_s: float) ->
 def memory(here: Cluster, shape: Shape, timeout_s: float) -> Iterator[dict[str, Any]]:
     """Peak memory of the complete worker over the events and over ten times as many, an event a minute and listener.
 
-    First with a tenth of the listeners and tracks: as many have left as have come before the first run ends, so that
-    nothing but the events is more in the second. Then ten times the events with all of them.
+    First with so few listeners and tracks that the first run already holds what the worker ever holds: a whole day, and
+    all the ids of each partition. So nothing but the events is more in the second. Then with all listeners and tracks.
     """
-    for number, (times, divisor) in enumerate(((1, 10), (10, 10), (10, 1))):
+    for number, (times, divisor) in enumerate(((2, 50), (20, 50), (10, 1))):
         events, users, tracks = times * shape.events, shape.users // divisor, shape.tracks // divisor
         part = replace(shape, events=events, minutes=events / users, users=users, tracks=tracks)
         here.delete(topics.EVENTS)
