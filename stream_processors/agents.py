@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import polars as pl
 
@@ -163,7 +163,7 @@ class MergeAgent:
         """Decodes parts, each with its offset, one after the other: decoded they take ten times the memory."""
         return ((record.offset, Part.decode(bytes(record.value))) for record in batch.records())
 
-    def process(self, _partition: int, state: MergeState, batch: EventBatch, parts: Iterator[tuple[int, Part]]) -> None:
+    def process(self, _partition: int, state: MergeState, batch: EventBatch, parts: Iterable[tuple[int, Part]]) -> None:
         """Takes one batch of parts."""
         for offset, part in parts:
             if offset >= (state.next or 0):
