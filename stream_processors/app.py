@@ -5,6 +5,7 @@ The way of a batch: events -> EventsAgent -> window-partials -> MergeAgent -> wi
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import time
@@ -22,6 +23,7 @@ from schemas.event_time import Windows as Clockwork
 from schemas.kafka import admin, partitions_of
 from schemas.settings import Settings
 from stream_processors.agents import EventsAgent, MergeAgent
+from stream_processors.allocator import GIVE_BACK_EVERY_S, give_back
 from stream_processors.merge import MergeState
 from stream_processors.outbox import Outbox
 from stream_processors.partition import PartitionState
@@ -162,6 +164,10 @@ def attach(
         with _ended_by(on_error):
             for stage in by_topic.values():
                 await stage.save_quiet_partitions()
+
+    @app.timer(interval=GIVE_BACK_EVERY_S)  # type: ignore[untyped-decorator]
+    async def give_back_memory() -> None:
+        await asyncio.to_thread(give_back)
 
 
 def _feed(stage: Resumable[Any], on_error: Callable[[Exception], NoReturn]) -> Any:
