@@ -1,6 +1,6 @@
 """Memory that batches have freed is used again by the next: given back, each new buffer costs a page fault per 4 KB.
 
-Once a minute it is given back all the same: what a backlog needed, and the gaps that large buffers leave between others.
+Once a minute it is given back all the same: what a backlog needed, and gaps that large buffers leave between others.
 """
 
 from __future__ import annotations
