@@ -184,10 +184,11 @@ class MergeAgent:
 
     def _emit_windows(self, rows: pl.DataFrame, emit: str) -> None:
         now_ms = self._now_ms()
-        for is_rollup, topic in ((False, topics.WINDOW_METRICS), (True, topics.WINDOW_ROLLUPS)):
-            mine = rows.filter((pl.col("size_ms") != self._window_ms) == is_rollup)
+        minutes = int((rows["size_ms"] == self._window_ms).sum())  # they stand first
+        for mine, topic in ((rows[:minutes], topics.WINDOW_METRICS), (rows[minutes:], topics.WINDOW_ROLLUPS)):
             if mine.is_empty():
                 continue
+            is_rollup = topic == topics.WINDOW_ROLLUPS
             prefix = [pl.col("size_ms").cast(pl.String)] if is_rollup else []
             suffix = [pl.lit(f"early@{now_ms}")] if emit == "early" else []
             dimensions = ("scope", "tenant", "event_type", "platform", "country", "app_version", "track_id")

@@ -12,7 +12,8 @@ import sys
 # glibc, malloc.h
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _MMAP_BYTES, _TRIM_BYTES = 32 << 20, 256 << 20  # 32 MiB is the most that glibc takes
-_JEMALLOC = "dirty_decay_ms:10000,muzzy_decay_ms:10000"  # polars' wheels say half a second
+_JEMALLOC = "dirty_decay_ms:10000,muzzy_decay_ms:10000"
+"""Polars says half a second, and tells the processes that it starts so through their environment."""
 
 
 GIVE_BACK_EVERY_S = 60.0
@@ -22,7 +23,7 @@ def keep_freed_memory() -> None:
     """Sets up glibc, and jemalloc if polars is not loaded yet; elsewhere than on Linux nothing."""
     if not sys.platform.startswith("linux"):
         return
-    os.environ.setdefault("_RJEM_MALLOC_CONF", _JEMALLOC)
+    os.environ["_RJEM_MALLOC_CONF"] = _JEMALLOC
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
         for name, value in ((_ARENA_MAX, 1), (_MMAP_THRESHOLD, _MMAP_BYTES), (_TRIM_THRESHOLD, _TRIM_BYTES)):

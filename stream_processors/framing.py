@@ -20,6 +20,8 @@ from stream_processors.transport.records import RecordBatch
 
 _OFFSET, _TIME, _KEY, _KEY_BYTES, _VALUE, _VALUE_BYTES = range(6)
 """In the order of Records."""
+_ROOM_MAX_BYTES = 24 << 20
+"""Reckoned from a first batch of which little is known: four megabytes that were fetched seldom hold more."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +49,8 @@ class Records:
 
 def records(parts: Sequence[RecordBatch]) -> Records:
     """Finds the records; raises CorruptRecordException where lengths contradict one another (no broker takes that)."""
-    payload, stops = bytearray(), []
-    for part in parts:
-        payload += part.payload()
-        stops.append(len(payload))
-    data, counts = run_of(memoryview(payload)), [part.count for part in parts]
+    payload, stops = _unpacked(parts)
+    data, counts = run_of(payload), [part.count for part in parts]
     found = np.empty((6, sum(counts)), np.int64)
     at = row = 0
     for part, stop in zip(parts, stops, strict=True):
@@ -59,7 +58,29 @@ def records(parts: Sequence[RecordBatch]) -> Records:
         if not _frame(data, at, stop, found, row, row + part.count, part.base, time_ms, per_delta):
             raise CorruptRecordException(f"the records of the batch at offset {part.base} do not fill it")
         at, row = stop, row + part.count
-    return Records(memoryview(payload), *found)
+    return Records(payload, *found)
+
+
+def _unpacked(parts: Sequence[RecordBatch]) -> tuple[memoryview, list[int]]:
+    """What is in all batches, and where that of each ends.
+
+    A run of bytes that grows would be copied whenever another thread has taken the memory behind it.
+    """
+    found, end, stops = np.empty(0, np.uint8), 0, []
+    packed_bytes = sum(len(part.whole) for part in parts)
+    for part in parts:
+        some = np.frombuffer(part.payload(), np.uint8)
+        start, end = end, end + len(some)
+        if end > len(found):
+            reckoned = start + int(1.1 * packed_bytes * len(some) / len(part.whole))
+            longer = np.empty(max(2 * end, min(reckoned, _ROOM_MAX_BYTES)), np.uint8)
+            longer[:start] = found[:start]
+            found = longer
+        found[start:end] = some
+        stops.append(end)
+        packed_bytes -= len(part.whole)
+    found.resize(end, refcheck=False)
+    return found.data, stops
 
 
 @kernel

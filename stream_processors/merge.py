@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import msgspec
@@ -38,6 +38,8 @@ class Part:
     clock: int
     rows: pl.DataFrame
     early: bool = False
+    sent: bytes | None = field(default=None, compare=False)
+    """The rows as they came."""
 
     def encode(self) -> bytes:
         """A JSON line, then Arrow."""
@@ -50,7 +52,7 @@ class Part:
         head, _, body = data.partition(b"\n")
         told = json.loads(head)
         rows = frames.from_bytes(body) if body else pl.DataFrame(schema=PARTIAL_SCHEMA)
-        return cls(told["partition"], told["clock"], rows, told["early"])
+        return cls(told["partition"], told["clock"], rows, told["early"], body)
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,9 @@ class _Waiting:
     height: int
 
     @classmethod
-    def of(cls, rows: pl.DataFrame) -> _Waiting:
-        """One row at least."""
-        return cls(frames.to_bytes(rows), int(_ends(rows).min()), rows.height)  # type: ignore[arg-type]
+    def of(cls, rows: pl.DataFrame, data: bytes | None = None) -> _Waiting:
+        """One row at least; `data` if these are their bytes already."""
+        return cls(data or frames.to_bytes(rows), int(_ends(rows).min()), rows.height)  # type: ignore[arg-type]
 
 
 class _Judges(msgspec.Struct):
@@ -101,7 +103,8 @@ class MergeState:
         waiting = {name: name.split("/") for name in segments if name.startswith("waiting/")}
         numbered = sorted((int(number), int(partition), name) for name, (_, number, partition) in waiting.items())
         self._waiting = {
-            (number, partition): _Waiting.of(frames.from_bytes(segments[name])) for number, partition, name in numbered
+            (number, partition): _Waiting.of(frames.from_bytes(segments[name]), segments[name])
+            for number, partition, name in numbered
         }
         self._number = numbered[-1][0] + 1 if numbered else 0
         self._early: dict[int, pl.DataFrame] = {}
@@ -126,6 +129,8 @@ class MergeState:
     def add(self, part: Part) -> tuple[pl.DataFrame, list[Alert]]:
         """Takes one part; returns the windows that are final now (PARTIAL_SCHEMA without listeners) and alerts.
 
+        Windows of a minute stand before larger ones.
+
         A part that is told again after a replay has the same rows, which are kept once.
         """
         if part.early:
@@ -133,14 +138,12 @@ class MergeState:
             return pl.DataFrame(schema=PARTIAL_SCHEMA), []
         known = self._clockwork.closed_before(self.clocks.get(part.partition, 0))
         _, rows = _split(part.rows, max(known, self.final_before))
-        if rows.height:
-            self._waiting[self._number, part.partition] = _Waiting.of(rows)
-            self._number += 1
         self.clocks[part.partition] = max(part.clock, self.clocks.get(part.partition, 0))
         border = self._clockwork.closed_before(self.watermark_clock)
         if border <= self.final_before:
+            self._wait(part, rows)
             return pl.DataFrame(schema=PARTIAL_SCHEMA), []
-        return self._finish(border)
+        return self._finish(border, part, rows)
 
     def early(self) -> pl.DataFrame:
         """What all partitions have told of the windows that are not final, added up; not part of the state."""
@@ -153,7 +156,13 @@ class MergeState:
         is_minute = pl.col("size_ms") == self._clockwork.window_ms
         return merged(pl.concat(rows).filter(is_minute, pl.col("scope") != "listener"))
 
-    def _finish(self, border: int) -> tuple[pl.DataFrame, list[Alert]]:
+    def _wait(self, part: Part, rows: pl.DataFrame) -> None:
+        if rows.height:
+            sent = part.sent if rows is part.rows else None
+            self._waiting[self._number, part.partition] = _Waiting.of(rows, sent)
+            self._number += 1
+
+    def _finish(self, border: int, part: Part, rows: pl.DataFrame) -> tuple[pl.DataFrame, list[Alert]]:
         before, self.final_before = self.final_before, border
         done: dict[int, list[pl.DataFrame]] = {}
         for key in [key for key, waiting in self._waiting.items() if waiting.first_end <= border]:
@@ -163,6 +172,10 @@ class MergeState:
                 self._waiting[key] = _Waiting.of(left)
             else:
                 del self._waiting[key]
+        ended, left = _split(rows, border)
+        if ended.height:
+            done.setdefault(part.partition, []).append(ended)
+        self._wait(part, left)
         if not done:
             return pl.DataFrame(schema=PARTIAL_SCHEMA), self._silence(before, border)
         final = merged(pl.concat(rows for parts in done.values() for rows in _told_once(parts)))

@@ -7,7 +7,7 @@ up at its end, and a snapshot seldom writes more than what closed since the last
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import polars as pl
 
@@ -39,10 +39,18 @@ class Rollups:
         """Takes in closed windows (`partial` rows) and gives the larger ones that end at or before `border`."""
         found = [pl.DataFrame(schema=PARTIAL_SCHEMA)]
         for size_ms in self.sizes_ms:
-            self._take(closed.filter(pl.col("scope") != "listener"), size_ms)
-            done = [key for key in self._parts if key[0] == size_ms and key[1] + size_ms <= border]
-            parts = [part for key in done for part in self._parts.pop(key).values()]
-            closed = _added_up(parts) if parts else found[0]
+            rows = closed.filter(pl.col("scope") != "listener").with_columns(
+                pl.col("window") // size_ms * size_ms, size_ms=pl.lit(size_ms, pl.Int64)
+            )
+            told = by_window(rows)
+            parts: list[pl.DataFrame] = []
+            for start in dict.fromkeys([*(start for size, start in self._parts if size == size_ms), *told]):
+                if start + size_ms <= border:
+                    parts += map(frames.from_bytes, self._parts.pop((size_ms, start), {}).values())
+                    parts += [told[start]] if start in told else []
+                elif start in told:
+                    self._keep(size_ms, start, told[start])
+            closed = merged(pl.concat(parts)) if parts else found[0]
             found.append(closed)
         return pl.concat(found)
 
@@ -50,14 +58,13 @@ class Rollups:
         """Whether a larger window ends at or before `border`."""
         return any(start + size_ms <= border for size_ms, start in self._parts)
 
-    def _take(self, closed: pl.DataFrame, size_ms: int) -> None:
-        rows = closed.with_columns(pl.col("window") // size_ms * size_ms, size_ms=pl.lit(size_ms, pl.Int64))
-        for start, part in by_window(rows).items():
-            held = self._parts.setdefault((size_ms, start), {})
-            number = max(held, default=-1) + 1
-            held[number] = frames.to_bytes(part)
-            if len(held) >= _PARTS_MAX:
-                self._parts[size_ms, start] = {number + 1: frames.to_bytes(_added_up(held.values()))}
+    def _keep(self, size_ms: int, start: int, part: pl.DataFrame) -> None:
+        held = self._parts.setdefault((size_ms, start), {})
+        number = max(held, default=-1) + 1
+        held[number] = frames.to_bytes(part)
+        if len(held) >= _PARTS_MAX:
+            whole = merged(pl.concat(frames.from_bytes(part) for part in held.values()))
+            self._parts[size_ms, start] = {number + 1: frames.to_bytes(whole)}
 
     def segments(self) -> dict[str, Segment]:
         """Size, start and number, as in the constructor."""
@@ -66,10 +73,6 @@ class Rollups:
             for (size_ms, start), held in self._parts.items()
             for number, part in held.items()
         }
-
-
-def _added_up(parts: Iterable[bytes]) -> pl.DataFrame:
-    return merged(pl.concat(frames.from_bytes(part) for part in parts))
 
 
 def by_window(rows: pl.DataFrame) -> dict[int, pl.DataFrame]:

@@ -36,6 +36,8 @@ _DENSE_BYTES = 40 + _REGISTERS
 _PSEUDONYM_BYTES = 32
 _WEIGHTS = np.ldexp(1.0, -np.arange(64))
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
+_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 
 Words = npt.NDArray[np.uint64]
 Coupons = npt.NDArray[np.uint32]
@@ -60,17 +62,8 @@ def _of_pseudonyms(ids: pl.Series) -> Words:
     found = np.zeros(len(ids), np.uint64)
     if len(ids):
         data = ids.to_arrow(compat_level=pl.CompatLevel.oldest()).buffers()[2]
-        for word in np.frombuffer(data, "<u8", 4 * len(ids)).reshape(-1, 4).T:
-            found = _mix(found ^ word)
+        _mix(np.frombuffer(data, "<u8", 4 * len(ids)).reshape(-1, 4), found)
     return found
-
-
-def _mix(words: Words) -> Words:
-    words = words + np.uint64(0x9E3779B97F4A7C15)
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    mixed: Words = words ^ (words >> np.uint64(31))
-    return mixed
 
 
 def coupons(hashes: Words) -> Coupons:
@@ -135,6 +128,16 @@ def estimate(sketch: bytes) -> int:
     """How many users a sketch holds."""
     number: float = datasketches.hll_sketch.deserialize(sketch).get_estimate()
     return round(number)
+
+
+@kernel
+def _mix(words: Words, found: Words) -> None:
+    for row in range(len(found)):
+        for word in words[row]:
+            bits = (found[row] ^ word) + _GOLDEN
+            bits = (bits ^ (bits >> _SHIFTS[0])) * _FACTORS[0]
+            bits = (bits ^ (bits >> _SHIFTS[1])) * _FACTORS[1]
+            found[row] = bits ^ (bits >> _SHIFTS[2])
 
 
 @kernel

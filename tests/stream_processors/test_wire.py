@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import random
 from typing import Any
 
 import fastavro
+import numpy as np
 import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.util import calc_crc32c
@@ -17,6 +19,7 @@ from schemas.codec import Codec, schema
 from schemas.event_time import WATERMARK_KEY
 from schemas.reasons import Reason
 from schemas.writers import Prefix, Writers
+from stream_processors import framing
 from stream_processors.transport.records import BatchRecords, EventBatch
 from stream_processors.wire import Wire
 from tests.stream_processors.logs import START_MS, events
@@ -66,6 +69,22 @@ def test_columns_equal_fastavro(compression: str, codec: Codec, groups: list[lis
     read = Wire(codec).read(batch([plain(group) for group in values], compression=COMPRESSIONS[compression]))
     assert read.singly == 0
     assert rows(read) == [codec.decode(value) for group in values for value in group]
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@given(groups=st.lists(st.tuples(st.integers(1, 200), st.integers(0, 2_000), st.booleans()), min_size=1, max_size=6))
+@settings(max_examples=30, deadline=None)
+def test_batches_that_pack_unlike_one_another_are_read_whole(
+    compression: str, groups: list[tuple[int, int, bool]]
+) -> None:
+    """Room is reckoned from the first record batch: one that packs a hundred times better or worse loses nothing."""
+    values = [
+        [(random.Random(i).randbytes(size) if mixed else b"a" * size) for i in range(count)]
+        for count, size, mixed in groups
+    ]
+    found = framing.records(batch([plain(some) for some in values], compression=COMPRESSIONS[compression]).parts)
+    every = found.values(np.arange(len(found.offsets)))
+    assert [bytes(every[i]) for i in range(len(found.offsets))] == [value for some in values for value in some]
 
 
 @pytest.mark.parametrize("append_ms", [None, START_MS + 99], ids=["CreateTime", "LogAppendTime"])
