@@ -49,38 +49,30 @@ class Records:
 
 def records(parts: Sequence[RecordBatch]) -> Records:
     """Finds the records; raises CorruptRecordException where lengths contradict one another (no broker takes that)."""
-    payload, stops = _unpacked(parts)
-    data, counts = run_of(payload), [part.count for part in parts]
-    found = np.empty((6, sum(counts)), np.int64)
-    at = row = 0
-    for part, stop in zip(parts, stops, strict=True):
-        time_ms, per_delta = (part.first_ms, 1) if part.append_ms is None else (part.append_ms, 0)
-        if not _frame(data, at, stop, found, row, row + part.count, part.base, time_ms, per_delta):
-            raise CorruptRecordException(f"the records of the batch at offset {part.base} do not fill it")
-        at, row = stop, row + part.count
-    return Records(payload, *found)
-
-
-def _unpacked(parts: Sequence[RecordBatch]) -> tuple[memoryview, list[int]]:
-    """What is in all batches, and where that of each ends.
-
-    A run of bytes that grows would be copied whenever another thread has taken the memory behind it.
-    """
-    found, end, stops = np.empty(0, np.uint8), 0, []
+    found = np.empty((6, sum(part.count for part in parts)), np.int64)
+    payload, end, row = np.empty(0, np.uint8), 0, 0
     packed_bytes = sum(len(part.whole) for part in parts)
     for part in parts:
         some = np.frombuffer(part.payload(), np.uint8)
         start, end = end, end + len(some)
-        if end > len(found):
+        if end > len(payload):
             reckoned = start + int(1.1 * packed_bytes * len(some) / len(part.whole))
-            longer = np.empty(max(2 * end, min(reckoned, _ROOM_MAX_BYTES)), np.uint8)
-            longer[:start] = found[:start]
-            found = longer
-        found[start:end] = some
-        stops.append(end)
+            payload = _longer(payload[:start], max(2 * end, min(reckoned, _ROOM_MAX_BYTES)))
+        payload[start:end] = some
         packed_bytes -= len(part.whole)
-    found.resize(end, refcheck=False)
-    return found.data, stops
+        time_ms, per_delta = (part.first_ms, 1) if part.append_ms is None else (part.append_ms, 0)
+        first, row = row, row + part.count
+        if not _frame(run_of(payload.data), start, end, found, first, row, part.base, time_ms, per_delta):
+            raise CorruptRecordException(f"the records of the batch at offset {part.base} do not fill it")
+    payload.resize(end, refcheck=False)
+    return Records(payload.data, *found)
+
+
+def _longer(run: Bytes, size: int) -> Bytes:
+    """A run that grows by itself would be copied each time that another thread has taken the memory behind it."""
+    longer = np.empty(size, np.uint8)
+    longer[: len(run)] = run
+    return longer
 
 
 @kernel

@@ -64,7 +64,7 @@ class _Piece:
         """A frame of a single row: its columns are lists of different lengths."""
         lists = [pl.Series(f"row/{i}", column).shrink_dtype() for i, column in enumerate(self.rows.T)]
         lists += [column.alias(f"{i}/{column.name}") for i, frame in enumerate(self.texts) for column in frame]
-        return frames.to_bytes(pl.DataFrame([one.implode() for one in lists]))
+        return frames.to_bytes(pl.DataFrame([one.implode() for one in lists]), views=False)
 
     @classmethod
     def decode(cls, data: bytes) -> _Piece:
