@@ -120,6 +120,8 @@ def _kafka() -> dict[str, Any]:
         "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": 0,
         "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
         "KAFKA_MESSAGE_MAX_BYTES": MESSAGE_MAX_BYTES,
+        "KAFKA_SOCKET_SEND_BUFFER_BYTES": -1,
+        "KAFKA_SOCKET_RECEIVE_BUFFER_BYTES": -1,
         "KAFKA_LOG_DIRS": "/var/lib/kafka/data",
     }
     probe = f"/opt/kafka/bin/kafka-broker-api-versions.sh --bootstrap-server localhost:{KAFKA_PORT}"
