@@ -111,7 +111,7 @@ def write_view(data: Bytes, at: int, size: int, views: Views, place: int, row: i
 
 
 @part
-def _mixed(bits: np.uint64) -> np.uint64:
+def splitmix(bits: np.uint64) -> np.uint64:
     """The finalizer of splitmix64: every bit of the result hangs on all bits.
 
     Steele et al., Fast Splittable Pseudorandom Number Generators, 2014.
@@ -137,11 +137,11 @@ def hashes_at(data: Bytes, at: int, size: int) -> tuple[np.uint64, np.uint64]:
             some = word(data, end - 8)
         else:
             some = np.uint64(bits(data, at, size))
-        some = _mixed(some)
+        some = splitmix(some)
         first, second = (first ^ some) * _FACTORS[0], (second + some) * _FACTORS[1]
         first, second = first ^ (first >> _HALF), second ^ (second >> _HALF)
         at += 8
-    return _mixed(first), _mixed(second)
+    return splitmix(first), splitmix(second)
 
 
 @kernel

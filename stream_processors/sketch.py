@@ -17,6 +17,7 @@ import polars as pl
 import pyarrow as pa
 
 from schemas.kernel import kernel
+from schemas.texts import splitmix
 from stream_processors.codes import SmallInts, ordered
 from stream_processors.places import Ints
 
@@ -36,8 +37,6 @@ _DENSE_BYTES = 40 + _REGISTERS
 _PSEUDONYM_BYTES = 32
 _WEIGHTS = np.ldexp(1.0, -np.arange(64))
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_FACTORS = np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB)
-_SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 
 Words = npt.NDArray[np.uint64]
 Coupons = npt.NDArray[np.uint32]
@@ -134,10 +133,7 @@ def estimate(sketch: bytes) -> int:
 def _mix(words: Words, found: Words) -> None:
     for row in range(len(found)):
         for word in words[row]:
-            bits = (found[row] ^ word) + _GOLDEN
-            bits = (bits ^ (bits >> _SHIFTS[0])) * _FACTORS[0]
-            bits = (bits ^ (bits >> _SHIFTS[1])) * _FACTORS[1]
-            found[row] = bits ^ (bits >> _SHIFTS[2])
+            found[row] = splitmix((found[row] ^ word) + _GOLDEN)
 
 
 @kernel
