@@ -8,6 +8,7 @@ import threading
 from typing import NoReturn
 
 import faust
+import structlog
 
 from schemas.kafka import KafkaUnavailableError, wait_for_broker
 from schemas.settings import settings
@@ -25,9 +26,18 @@ class Process(faust.Worker):  # type: ignore[misc]  # Faust's classes have no ty
 
     def _flag_as_shutdown_by_signal(self) -> None:
         super()._flag_as_shutdown_by_signal()
-        timer = threading.Timer(_STOP_S, os._exit, (0,))
+        timer = threading.Timer(_STOP_S, self._cut_short)
         timer.daemon = True
         timer.start()
+
+    def _cut_short(self) -> None:
+        structlog.get_logger().warning("stop_cut_short", after_s=_STOP_S)
+        os._exit(0)
+
+    async def stop(self) -> None:
+        """Stops the app and ends the process: Faust would wait two seconds more for tasks that have nothing to do."""
+        await super().stop()
+        os._exit(1 if self.app.crash_reason or not self.app.started else 0)
 
 
 def main() -> int:
@@ -52,11 +62,8 @@ def main() -> int:
         log.error("port_in_use", port=current.worker_metrics_port, problem=str(error))
         return 1
     process = Process(worker.faust, loglevel="WARNING", quiet=True, redirect_stdouts=False, override_logging=False)
-    try:
-        process.execute_from_commandline()
-    except SystemExit as stop:
-        return int(stop.code or 0)
-    return 1 if worker.faust.crash_reason or not worker.faust.started else 0
+    process.execute_from_commandline()
+    return 0
 
 
 if __name__ == "__main__":

@@ -172,6 +172,7 @@ def test_ctrl_c_stops_everything_within_five_seconds(start: Callable[..., Run], 
     assert not [process for process in family if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
     assert not (run.data_dir / "endpoints.json").exists()
     assert (run.data_dir / "kafka").exists()
+    assert "stop_cut_short" not in (run.data_dir / "logs" / "worker.log").read_text()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux ends children with their parent")
