@@ -6,6 +6,7 @@ import functools
 import os
 import struct
 import sys
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,10 +20,14 @@ from bench.jobs import job
 from schemas.codec import Codec
 from schemas.event_time import Windows as Clockwork
 from schemas.kafka import admin, partitions_of
+from schemas.kernel import kernel
 from schemas.settings import Settings
+from schemas.texts import hash_names
 from stream_processors import frames
 from stream_processors.app import attach, faust_app, table
+from stream_processors.codes import Codes, Hashes, SmallInts, hashes
 from stream_processors.outbox import Outbox
+from stream_processors.places import Ints
 from stream_processors.resumable import Resumable
 from stream_processors.segment import Segment
 from stream_processors.snapshots import Snapshots
@@ -33,26 +38,73 @@ from stream_processors.wire import Wire
 PARTS = f"{job.OUTPUT}-parts"
 CLOCKWORK = Clockwork(job.WINDOW_MS, job.GRACE_MS)
 COLUMNS = ["timestamp", "track_id", "event_type", "ms_played"]
+HASHED = ["track_id"]
 _TAKEN = [
     pl.col("timestamp").to_physical(),
-    pl.col("track_id"),
-    pl.col("event_type").to_physical().cast(pl.Int64),
-    pl.col("ms_played").cast(pl.Int64).fill_null(0),
+    pl.col("track_id", *hash_names("track_id")),
+    pl.col("event_type").to_physical(),
+    pl.col("ms_played").fill_null(0),
 ]
 """`event_type` is its place in job.TYPES."""
-EMPTY = pl.DataFrame(
-    schema={
-        "window": pl.Int64,
-        "track_id": pl.String,
-        "event_type": pl.Int64,
-        "events": pl.Int64,
-        "ms_played": pl.Int64,
-    }
-)
-_KEYS = ["window", "track_id", "event_type"]
-_SUMS = [pl.col("events").sum(), pl.col("ms_played").sum()]
-_FOLD_ROWS = 200_000
+COUNTS = [*job.TYPES, "ms_played"]
+EMPTY = pl.DataFrame(schema={"window": pl.Int64, "track_id": pl.String, **dict.fromkeys(COUNTS, pl.Int64)})
 _HEAD = struct.Struct(">iq")
+
+
+class Events:
+    """A batch in columns."""
+
+    def __init__(self, rows: pl.DataFrame) -> None:
+        self.tracks, self.hashes = rows["track_id"], hashes(rows, HASHED)
+        self.kinds, self.ms_played = rows["event_type"].to_numpy(), rows["ms_played"].to_numpy()
+
+
+class Tracks:
+    """Counts of one window: a row per track, columns COUNTS."""
+
+    def __init__(self) -> None:
+        self._codes = Codes()
+        self._names: list[pl.DataFrame] = []
+        self._counts = np.zeros((0, len(COUNTS)), np.int64)
+
+    def count(self, events: Events, places: Ints) -> None:
+        """Counts the events at these places."""
+        codes = self._numbered(events.tracks, events.hashes[places], places)
+        _count(self._counts, codes, events.kinds[places], events.ms_played[places])
+
+    def add(self, rows: pl.DataFrame) -> None:
+        """Adds counts of other events of the window, told by `rows`."""
+        codes = self._numbered(rows["track_id"], hashes(rows, HASHED), np.arange(rows.height))
+        _add(self._counts, codes, rows.select(COUNTS).to_numpy(order="c"))
+
+    def rows(self, window: int) -> pl.DataFrame:
+        """The counts, in the form of EMPTY."""
+        counts = pl.from_numpy(self._counts[: len(self._codes)], schema=COUNTS)
+        return pl.concat(self._names).select(pl.lit(window, pl.Int64).alias("window"), "track_id").hstack(counts)
+
+    def _numbered(self, tracks: pl.Series, found: Hashes, places: Ints) -> SmallInts:
+        codes, new = self._codes.of(found)
+        if len(new):
+            self._names.append(frames.owned(tracks.gather(places[new]).to_frame()))
+        if len(self._codes) > len(self._counts):
+            before = self._counts
+            self._counts = np.zeros((2 * len(self._codes), len(COUNTS)), np.int64)
+            self._counts[: len(before)] = before
+        return codes
+
+
+@kernel
+def _count(counts: Ints, codes: SmallInts, kinds: SmallInts, ms_played: SmallInts) -> None:
+    for i in range(len(codes)):
+        counts[codes[i], kinds[i]] += 1
+        counts[codes[i], counts.shape[1] - 1] += ms_played[i]
+
+
+@kernel
+def _add(counts: Ints, codes: SmallInts, more: Ints) -> None:
+    for i in range(len(codes)):
+        for k in range(counts.shape[1]):
+            counts[codes[i], k] += more[i, k]
 
 
 class PartitionWindows:
@@ -61,10 +113,11 @@ class PartitionWindows:
     def __init__(self, header: Mapping[str, int], segments: Mapping[str, bytes]) -> None:
         self.next: int | None = header.get("next")
         self.clock: int = header.get("clock", 0)
-        self._frames = [frames.from_bytes(segments["open"])] if "open" in segments else []
-        self._raw: list[pl.DataFrame] = []
-        self._raw_rows = 0
+        self._open: dict[int, Tracks] = defaultdict(Tracks)
         self._changes = 0
+        if "open" in segments:
+            for (window,), rows in frames.from_bytes(segments["open"]).group_by("window"):
+                self._open[int(window)].add(rows)
 
     def add(self, rows: pl.DataFrame, next_offset: int) -> pl.DataFrame | None:
         """Counts the rows; returns the rows of closed windows when stream time has passed the end of one."""
@@ -72,41 +125,28 @@ class PartitionWindows:
             rows = rows.filter(pl.col("_offset") >= self.next)
         border = CLOCKWORK.closed_before(self.clock)
         if rows.height:
-            times = rows["timestamp"]
-            least, most = times.min(), times.max()
-            assert isinstance(least, int) and isinstance(most, int)
-            if least < CLOCKWORK.closed_before(max(most, self.clock)):
-                late, _, self.clock = CLOCKWORK.judge(times.to_numpy(), self.clock)
-                rows = rows.filter(~pl.Series(late)) if late.any() else rows
+            times = rows["timestamp"].to_numpy()
+            most = int(times.max())
+            if times.min() < CLOCKWORK.closed_before(max(most, self.clock)):
+                late, _, self.clock = CLOCKWORK.judge(times, self.clock)
+                rows = rows.filter(~pl.Series(late))
             self.clock = max(self.clock, most)
-            self._raw.append(rows.select(COLUMNS))
-            self._raw_rows += rows.height
+            self._count(rows)
             self._changes += 1
         self.next = next_offset
-        if self._raw_rows > _FOLD_ROWS:
-            self._group()
         now = CLOCKWORK.closed_before(self.clock)
         return self._close(now) if now > border else None
 
-    def _group(self) -> None:
-        if self._raw:
-            window = pl.col("timestamp") // job.WINDOW_MS * job.WINDOW_MS
-            counts = [pl.len().cast(pl.Int64).alias("events"), pl.col("ms_played").sum()]
-            raw = pl.concat(self._raw).lazy().with_columns(window=window)
-            self._frames.append(raw.group_by(_KEYS).agg(counts).collect())
-            self._raw, self._raw_rows = [], 0
-
-    def _fold(self) -> pl.DataFrame:
-        self._group()
-        if len(self._frames) != 1:
-            self._frames = [pl.concat([EMPTY, *self._frames]).group_by(_KEYS).agg(_SUMS)]
-        return self._frames[0]
+    def _count(self, rows: pl.DataFrame) -> None:
+        events, windows = Events(rows), CLOCKWORK.start(rows["timestamp"].to_numpy())
+        order = np.argsort(windows, kind="stable")
+        for places in np.split(order, np.flatnonzero(np.diff(windows[order])) + 1):
+            self._open[int(windows[places[0]])].count(events, places)
 
     def _close(self, border: int) -> pl.DataFrame:
-        rows = self._fold()
-        self._frames = [rows.filter(pl.col("window") >= border)]
         self._changes += 1
-        return rows.filter(pl.col("window") < border)
+        closed = sorted(window for window in self._open if window < border)
+        return pl.concat([EMPTY, *(self._open.pop(window).rows(window) for window in closed)])
 
     def header(self) -> dict[str, int]:
         """The small part of the state."""
@@ -114,7 +154,10 @@ class PartitionWindows:
 
     def segments(self) -> dict[str, Segment]:
         """The open windows."""
-        return {"open": Segment(self._changes, lambda: frames.to_bytes(self._fold()))}
+        return {"open": Segment(self._changes, self._encode)}
+
+    def _encode(self) -> bytes:
+        return frames.to_bytes(pl.concat([EMPTY, *(one.rows(window) for window, one in self._open.items())]))
 
 
 class MergedWindows:
@@ -124,27 +167,26 @@ class MergedWindows:
         self.next: int | None = header.get("next")
         self.clocks = {int(name): clock for name, clock in header.items() if name != "next"}
         self._partitions = partitions
-        self._waiting = [frames.from_bytes(segments["waiting"])] if "waiting" in segments else []
+        self._waiting = frames.from_bytes(segments["waiting"]) if "waiting" in segments else EMPTY
         self._changes = 0
 
     def add(self, partition: int, clock: int, rows: pl.DataFrame) -> pl.DataFrame | None:
         """Takes what a partition has closed; returns the rows that are final now. Rows told again are left out."""
         final = self._border()
         known = CLOCKWORK.closed_before(self.clocks.get(partition, 0))
-        self._waiting.append(rows.filter(pl.col("window") >= known))
+        waiting = pl.concat([self._waiting, rows.filter(pl.col("window") >= known)])
         self.clocks[partition] = max(clock, self.clocks.get(partition, 0))
         self._changes += 1
         border = self._border()
+        self._waiting = waiting.filter(pl.col("window") >= border)
         if border <= final:
             return None
-        waiting = pl.concat(self._waiting)
-        self._waiting = [waiting.filter(pl.col("window") >= border)]
-        kind = pl.col("event_type")
-        return (
-            waiting.filter(pl.col("window") < border)
-            .group_by("window", "track_id")
-            .agg(*(pl.col("events").filter(kind == i).sum().alias(name) for i, name in enumerate(job.TYPES)), _SUMS[1])
-        )
+        done: list[pl.DataFrame] = [EMPTY]
+        for (window,), parts in waiting.filter(pl.col("window") < border).group_by("window"):
+            tracks = Tracks()
+            tracks.add(parts)
+            done.append(tracks.rows(int(window)))
+        return pl.concat(done)
 
     def _border(self) -> int:
         if len(self.clocks) < self._partitions:
@@ -157,14 +199,14 @@ class MergedWindows:
 
     def segments(self) -> dict[str, Segment]:
         """The waiting rows."""
-        return {"waiting": Segment(self._changes, lambda: frames.to_bytes(pl.concat([EMPTY, *self._waiting])))}
+        return {"waiting": Segment(self._changes, lambda: frames.to_bytes(self._waiting))}
 
 
 class EventsAgent:
     """Events to the parts of windows that this partition has closed."""
 
     def __init__(self, outbox: Outbox) -> None:
-        self._outbox, self._wire = outbox, Wire(Codec("listening_event", wanted=COLUMNS))
+        self._outbox, self._wire = outbox, Wire(Codec("listening_event", wanted=COLUMNS, hashed=HASHED))
         self.consumed = self.batches = 0
 
     def read(self, batch: EventBatch) -> pl.DataFrame:
@@ -212,7 +254,7 @@ class MergeAgent:
     def _emit(self, final: pl.DataFrame) -> None:
         key = pl.concat_str("window", "track_id", separator="/").cast(pl.Binary)
         keys = final.select(key).to_series().to_arrow().cast(pa.large_binary())
-        counts = final.select(*job.TYPES, "ms_played").to_numpy().astype(">i8").tobytes()
+        counts = final.select(COUNTS).to_numpy().astype(">i8").tobytes()
         places = np.arange(final.height + 1, dtype=np.int64) * job.ROW.size
         buffers = [None, pa.py_buffer(places), pa.py_buffer(counts)]
         values = pa.Array.from_buffers(pa.large_binary(), final.height, buffers)
