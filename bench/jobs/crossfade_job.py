@@ -131,7 +131,8 @@ class PartitionWindows:
                 late, _, self.clock = CLOCKWORK.judge(times, self.clock)
                 rows = rows.filter(~pl.Series(late))
             self.clock = max(self.clock, most)
-            self._count(rows)
+            if rows.height:
+                self._count(rows)
             self._changes += 1
         self.next = next_offset
         now = CLOCKWORK.closed_before(self.clock)
