@@ -246,17 +246,17 @@ def measured(group: Group, rows: list[Row], meter: Meter, events: int, problem: 
 def _follow(cluster: Cluster, task: Task, running: Group, deadline: float) -> str | None:
     """Returns when the output is complete and rests, or why it never will be."""
     watcher = kafka.consumer(cluster.settings, "bench-watcher")
-    size, since = -1, time.monotonic()
+    size, consumed, since = -1, 0, time.monotonic()
     try:
         while time.monotonic() < deadline:
             time.sleep(0.2)
             if not task.rows:
                 if running.consumed >= task.events:
                     return None
-            elif (now := cluster.ends(task.output, watcher)) != size:
-                size, since = now, time.monotonic()
+            elif (now := (cluster.ends(task.output, watcher), running.consumed)) != (size, consumed):
+                (size, consumed), since = now, time.monotonic()
             else:
-                rested, has_read = time.monotonic() - since, running.consumed >= 0.99 * task.events
+                rested, has_read = time.monotonic() - since, consumed >= 0.99 * task.events
                 is_done = all(member.is_done for member in running.members)
                 if (rested > _SETTLED_S and size >= task.rows and is_done) or (
                     rested > _GIVEN_UP_S and has_read and size > 0

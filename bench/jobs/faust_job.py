@@ -51,7 +51,7 @@ events = app.topic(job.INPUT, value_type=Event, value_serializer="listening_even
 results = app.topic(job.OUTPUT, value_serializer="raw", key_serializer="raw")
 counts = (
     app.Table("counts", default=lambda: [0] * 6, partitions=PARTITIONS)
-    .tumbling(job.WINDOW_MS / 1000, expires=3600.0)
+    .tumbling(job.WINDOW_MS / 1000)  # without `expires`, which goes by the wall clock: old events would be forgotten
     .relative_to_field(Event.timestamp)
 )
 
