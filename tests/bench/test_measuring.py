@@ -6,7 +6,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from bench import profile, trial
 from bench.cluster import Row
@@ -37,6 +40,25 @@ def test_progress_of_several_processes_adds_up() -> None:
     """Two processes that share the input are one curve."""
     one, two = group((5, 1.0), (9, 3.0)).members[0], group((4, 2.0), (11, 4.0)).members[0]
     assert trial.Group([one, two]).progress() == [(5, 1.0), (9, 2.0), (13, 3.0), (20, 4.0)]
+
+
+def test_an_engine_that_still_reads_is_not_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows that close a minute and a half apart are both waited for, for events are read between them."""
+    running, passed = group((0, 0.0)), [0.0]
+    running.members[0].process = SimpleNamespace(poll=lambda: None)
+
+    def sleep(seconds: float) -> None:
+        passed[0] += seconds
+        running.members[0].progress.append((min(1000, int(10 * passed[0])), passed[0]))
+
+    def ends(*_: object) -> int:
+        return 0 if passed[0] < 10 else 5 if passed[0] < 105 else 9
+
+    monkeypatch.setattr(trial, "time", SimpleNamespace(monotonic=lambda: passed[0], sleep=sleep))
+    monkeypatch.setattr(trial.kafka, "consumer", lambda *_: SimpleNamespace(close=lambda: None))
+    task, cluster = trial.Task("in", 1000, "out", 9, lambda rows: None), SimpleNamespace(settings=None, ends=ends)
+    assert trial._follow(cluster, task, running, 600.0) is None  # type: ignore[arg-type]
+    assert 107 < passed[0] < 108
 
 
 def test_meter_sees_cpu_and_memory_of_children() -> None:
