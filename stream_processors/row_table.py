@@ -54,8 +54,9 @@ class RowTable:
         for number, rows, records in runs:
             self.records[rows], self._run[rows] = records, number
         other = self.records["other"]
-        is_told = (other < self.count) & (self.records["state"][np.minimum(other, self.count - 1)] != CLOSED)
-        other[~is_told] = -1  # the oldest run does not tell of rows that have closed
+        lanes = self.records[np.minimum(other, self.count - 1)]
+        is_told = (other < self.count) & (lanes["state"] != CLOSED) & (lanes["key"] == self.records["key"])
+        other[~is_told] = -1  # the oldest run does not tell of rows that have closed, whose numbers are given again
         self._runs = [number for number, _, _ in runs]
         self._numbers = max(self._runs, default=0)
         self.height = int(np.count_nonzero(self.records["state"]))
