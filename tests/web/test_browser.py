@@ -84,7 +84,10 @@ class Visit:
         self.wrong: list[str] = []
         self.hosts: set[str] = set()
         self.page.on(
-            "console", lambda said: self.wrong.append(said.text) if said.type in ("error", "warning") else None
+            "console",
+            lambda said: (
+                self.wrong.append(f"{said.text} {said.location['url']}") if said.type in ("error", "warning") else None
+            ),
         )
         self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
         self.page.on("request", lambda request: self.hosts.add(str(urlsplit(request.url).hostname)))
